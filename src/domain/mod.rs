@@ -1,0 +1,14 @@
+//! What pagemill knows about pages, batches and the provider, as plain values.
+//!
+//! **Invariant:** nothing here reads a clock, a file, the network or randomness, and nothing
+//! serializes. Everything is a function of its arguments.
+
+pub mod attempt;
+pub mod batch;
+pub mod failure;
+pub mod ids;
+pub mod image;
+pub mod layout;
+pub mod page;
+pub mod remote;
+pub mod time;
