@@ -5,4 +5,6 @@
 //! the provider's protocol ([`wire`]), what it needs from the world ([`ports`]) and who fulfils it
 //! ([`adapters`]), the stages ([`actors`]), and what puts them together ([`pipeline`]).
 
+pub mod actors;
 pub mod domain;
+pub mod ports;

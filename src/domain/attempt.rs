@@ -27,6 +27,8 @@ pub struct AnswerFacts {
     pub finish_reason: Option<String>,
     pub model_version: Option<String>,
     pub tokens: Tokens,
+    /// In billionths of a US dollar; absent when the model has no known price.
+    pub cost_nanos: Option<u64>,
     pub raw_line: Option<RawLine>,
 }
 

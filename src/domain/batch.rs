@@ -2,8 +2,6 @@
 //!
 //! [`next`] is the only place that makes a new state. `docs/states.md` shows the same table.
 
-use std::fmt;
-
 use super::failure::words;
 use super::ids::RemoteName;
 use super::page::IllegalTransition;

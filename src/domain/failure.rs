@@ -1,6 +1,5 @@
 //! What can go wrong with a page or a call, in words that are stored.
 
-use std::fmt;
 use std::time::Duration;
 
 /// Defines a closed list of stable words.
@@ -25,8 +24,8 @@ macro_rules! words {
             }
         }
 
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl ::std::fmt::Display for $type {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.write_str(self.as_str())
             }
         }

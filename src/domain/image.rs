@@ -2,8 +2,6 @@
 
 use super::failure::words;
 use super::ids::Sha256Hex;
-use std::fmt;
-
 words! {
     /// The image types that the provider takes.
     ImageType {

@@ -2,8 +2,6 @@
 //!
 //! [`next`] is the only place that makes a new state. `docs/states.md` shows the same table.
 
-use std::fmt;
-
 use super::failure::{ErrorType, words};
 use super::ids::{BatchId, RemoteName, Sha256Hex};
 use super::time::Timestamp;
@@ -192,11 +190,11 @@ pub fn next(state: &PageState, event: &PageEvent) -> Result<PageState, IllegalTr
             batch: batch.clone(),
             image: image.clone(),
         },
-        (S::Uploaded { .. }, E::PackRefused { error }) => S::Dead { error: *error },
 
         (S::Batched { batch, .. }, E::AnswerAtHand) => S::Validating {
             batch: batch.clone(),
         },
+        (S::Batched { .. }, E::PackRefused { error }) => S::Dead { error: *error },
         (S::Batched { image, .. }, E::Released { at }) if image.expires_at > *at => S::Uploaded {
             image: image.clone(),
         },

@@ -1,0 +1,3 @@
+//! The stages, and who tells whom.
+
+pub mod state;

@@ -1,0 +1,3 @@
+//! StateActor: the only owner of the database connection.
+
+pub mod messages;

@@ -1,0 +1,127 @@
+//! The tree of labels, images and outputs, as something to read.
+
+use async_trait::async_trait;
+use std::path::PathBuf;
+
+use crate::domain::ids::RecordKey;
+use crate::domain::image::{ImageFacts, ImageFault};
+
+/// A failed read of our own files.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {message}")]
+pub struct SourceError {
+    pub path: String,
+    pub message: String,
+    /// True when there is no such file.
+    pub missing: bool,
+}
+
+/// What one book's folders hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BookListing {
+    /// The key prefix of the book's pages, encoded.
+    pub book: String,
+    /// The decoded levels above the page.
+    pub levels: Vec<String>,
+    /// Labels, by page number, then key.
+    pub labels: Vec<ListedPage>,
+    /// The encoded page levels that have an output file, sorted.
+    pub outputs: Vec<String>,
+}
+
+/// A label of a book.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListedPage {
+    pub number: u32,
+    pub key: RecordKey,
+}
+
+/// Something in the tree that is not a page, with the reason.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Oddity {
+    /// The path below the label folder, for people; not-UTF-8 bytes replaced.
+    pub path: String,
+    pub kind: OddityKind,
+    pub detail: String,
+}
+
+crate::domain::failure::words! {
+    /// Why something in the label tree is not a page.
+    OddityKind {
+        /// Deeper or less deep than the layout.
+        WrongDepth => "wrong depth",
+        /// The stem is not a whole number.
+        NotANumber => "page is not a number",
+        /// Another file of the same book has the same page number.
+        SameNumber => "page number stands twice",
+        /// A name that is not UTF-8 or too long.
+        BadName => "name cannot be used",
+        /// A file that is not a label.
+        NotALabel => "not a label file",
+        /// A symbolic link that leads back to a folder above it.
+        LinkLoop => "symlink loop",
+        /// A folder that could not be listed.
+        Unreadable => "unreadable",
+        /// An output without a label; left as it is.
+        OutputWithoutLabel => "output without a label",
+    }
+}
+
+/// What the walk found next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    Book(BookListing),
+    Oddity(Oddity),
+}
+
+/// Which values of a level are in scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LevelFilter {
+    /// One of these names.
+    OneOf(Vec<String>),
+    /// A number from `start` to `end`, both included.
+    Range { start: i64, end: i64 },
+}
+
+impl LevelFilter {
+    /// Whether a level with this name is in scope. A name that is no number is in no range.
+    pub fn admits(&self, name: &str) -> bool {
+        match self {
+            Self::OneOf(names) => names.iter().any(|candidate| candidate == name),
+            Self::Range { start, end } => name
+                .parse::<i64>()
+                .is_ok_and(|number| (*start..=*end).contains(&number)),
+        }
+    }
+}
+
+/// Which part of the tree a run works on: per layout level, no filter or one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scope {
+    pub levels: Vec<Option<LevelFilter>>,
+}
+
+/// A walk under way: chunks of books and oddities, in key order of books.
+#[async_trait(?Send)]
+pub trait Walk {
+    /// The next chunk, bounded in pages; `None` when the walk is over.
+    async fn next(&mut self) -> Option<Vec<Found>>;
+}
+
+/// Reads labels, images and outputs.
+#[async_trait(?Send)]
+pub trait PageSource {
+    /// Starts to walk the label tree (and, folder by folder, the output tree beside it).
+    /// Lists folders; never looks at files one by one. Fails only when the label folder itself
+    /// cannot be listed.
+    async fn walk(&self, scope: &Scope) -> Result<Box<dyn Walk>, SourceError>;
+
+    /// The text of a label.
+    async fn label(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError>;
+
+    /// The text of an output.
+    async fn output(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError>;
+
+    /// Finds and checks a page's image: type from its bytes, header, end, size, hash.
+    async fn image(&self, key: &RecordKey) -> Result<(PathBuf, ImageFacts), ImageFault>;
+}
