@@ -8,6 +8,9 @@ pub trait Entropy {
     /// A fresh UUIDv7 for `now`, as the id of a batch.
     fn batch_id(&self, now: Timestamp) -> BatchId;
 
+    /// A fresh ASCII display name of a remote file of ours: prefix, `what`, id.
+    fn file_name(&self, what: &str, now: Timestamp) -> String;
+
     /// A number in `0.0..1.0`, for jitter.
     fn fraction(&self) -> f64;
 }

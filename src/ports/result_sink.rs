@@ -58,11 +58,17 @@ pub trait ResultSink {
     /// The path of the spool file of a batch.
     fn spool_path(&self, batch: &BatchId) -> PathBuf;
 
+    /// Whether a spool file of this size is there.
+    async fn has_spool(&self, path: &Path, bytes: u64) -> bool;
+
     /// Removes the spool file of a batch, if it is there.
     async fn remove_spool(&self, batch: &BatchId) -> Result<(), SourceError>;
 
     /// The path under which the raw results of a batch are kept.
     fn raw_path(&self, batch: &BatchId) -> PathBuf;
+
+    /// Whether a raw result file of this size is there.
+    async fn has_raw(&self, path: &Path, bytes: u64) -> bool;
 
     /// Opens a raw result file for reading.
     async fn open_raw(&self, path: &Path) -> Result<Box<dyn RawReader>, SourceError>;

@@ -104,6 +104,9 @@ messages! {
         run: RunId,
         scope: ScopeToken,
         limit: u64,
+        /// No more are claimed than bring the pages that are uploading, or uploaded and in no
+        /// batch, to this number.
+        ahead_max: u64,
         chained: bool,
         usable_until: Timestamp,
         at: Timestamp,

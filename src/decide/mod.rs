@@ -1,0 +1,11 @@
+//! The rules, as functions of values: facts in, a decision and its reason out.
+//!
+//! **Invariant:** nothing here reads a clock or rolls dice; `now` and jitter are arguments.
+
+pub mod cadence;
+pub mod pack;
+pub mod poll;
+pub mod recover;
+pub mod release;
+pub mod retry;
+pub mod scan;

@@ -1,0 +1,286 @@
+//! What a failed call means for the page or batch that it was made for.
+
+use std::time::Duration;
+
+use super::cadence;
+use crate::domain::batch::BatchEvent;
+use crate::domain::failure::{ApiError, Effect, ErrorType, Next, Quota};
+use crate::domain::page::PageEvent;
+use crate::domain::time::Timestamp;
+
+/// Whether one more try within the same upload makes sense.
+pub fn upload_try_again(error: &ApiError) -> bool {
+    match &error.next {
+        Next::Transient | Next::Garbled | Next::NotReady | Next::Missing => true,
+        Next::Throttled { quota, .. } => *quota == Quota::Rate,
+        Next::Refused | Next::Unauthorized | Next::Local => false,
+    }
+}
+
+/// What an upload that has used up its tries means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadEnd {
+    pub event: PageEvent,
+    /// Whether this counts as a failed cycle of the page.
+    pub cycle_spent: bool,
+    /// Whether this is the page's fault.
+    pub counted: bool,
+    /// Whether uploads as such should pause, and for how long.
+    pub pause: Option<Duration>,
+}
+
+/// The limits that upload failures are judged by.
+#[derive(Debug, Clone, Copy)]
+pub struct UploadRules {
+    pub cycles_max: u32,
+    /// The first pause between cycles; doubled for each further one.
+    pub cycle_delay: Duration,
+    pub cycle_delay_max: Duration,
+}
+
+/// How long uploads pause when the store is full or the account is refused.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(30);
+
+/// Judges the last error of an upload. `others_succeed` says whether uploads work at all at
+/// present: when none does, the page is not at fault.
+pub fn upload_failed(
+    error: &ApiError,
+    cycles_so_far: u32,
+    others_succeed: bool,
+    rules: UploadRules,
+    now: Timestamp,
+) -> UploadEnd {
+    let deferred = |delay: Duration| PageEvent::UploadDeferred {
+        until: Some(now.plus(delay)),
+    };
+    let own_fault = match &error.next {
+        Next::Throttled {
+            quota: Quota::Storage,
+            ..
+        }
+        | Next::Unauthorized => {
+            return UploadEnd {
+                event: deferred(TROUBLE_PAUSE),
+                cycle_spent: false,
+                counted: false,
+                pause: Some(TROUBLE_PAUSE),
+            };
+        }
+        Next::Local => {
+            return UploadEnd {
+                event: deferred(rules.cycle_delay),
+                cycle_spent: false,
+                counted: false,
+                pause: None,
+            };
+        }
+        Next::Refused => true,
+        Next::Transient
+        | Next::Throttled {
+            quota: Quota::Rate, ..
+        }
+        | Next::NotReady
+        | Next::Missing
+        | Next::Garbled => others_succeed,
+    };
+    if own_fault && cycles_so_far.saturating_add(1) >= rules.cycles_max {
+        return UploadEnd {
+            event: PageEvent::UploadRefused {
+                error: ErrorType::Upload,
+            },
+            cycle_spent: true,
+            counted: true,
+            pause: None,
+        };
+    }
+    let delay = cadence::backoff(
+        rules.cycle_delay,
+        cycles_so_far + 1,
+        rules.cycle_delay_max,
+        0.5,
+    );
+    UploadEnd {
+        event: deferred(delay),
+        cycle_spent: own_fault,
+        counted: false,
+        pause: None,
+    }
+}
+
+/// What a failed create means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateEnd {
+    pub event: BatchEvent,
+    /// Whether the lines file must be uploaded again before the next create.
+    pub lines_lost: bool,
+    /// Whether the account or the configuration, not the batch, is at fault.
+    pub account: bool,
+}
+
+/// The limits that failed creates are judged by.
+#[derive(Debug, Clone, Copy)]
+pub struct CreateRules {
+    pub delay_min: Duration,
+    pub delay_max: Duration,
+    /// Definite refusals after which the batch is given up.
+    pub refusals_max: u32,
+}
+
+/// Judges the error of a create. Whatever may have made a job leads to doubt, never to another
+/// create; `creates` counts the ones sent for this batch, this one included.
+pub fn create_failed(
+    error: &ApiError,
+    creates: u32,
+    rules: CreateRules,
+    fraction: f64,
+    now: Timestamp,
+) -> CreateEnd {
+    if error.effect == Effect::Maybe {
+        let event = BatchEvent::SubmitUnclear { at: now };
+        return CreateEnd {
+            event,
+            lines_lost: false,
+            account: false,
+        };
+    }
+    let later = |hint: Option<Duration>| {
+        let delay = cadence::clamped_hint(hint, rules.delay_min, rules.delay_max);
+        BatchEvent::SubmitRefused {
+            until: now.plus(cadence::jittered(delay, fraction)),
+        }
+    };
+    let grown = cadence::backoff(rules.delay_min, creates, rules.delay_max, 0.5);
+    let end = |event| CreateEnd {
+        event,
+        lines_lost: false,
+        account: false,
+    };
+    match &error.next {
+        Next::Throttled { after, .. } => end(later(Some(after.unwrap_or(grown)))),
+        Next::Transient | Next::NotReady | Next::Local | Next::Garbled => end(later(Some(grown))),
+        Next::Unauthorized => CreateEnd {
+            account: true,
+            ..end(later(Some(grown)))
+        },
+        Next::Missing if creates < rules.refusals_max => CreateEnd {
+            lines_lost: true,
+            ..end(later(None))
+        },
+        Next::Refused if creates < rules.refusals_max => end(later(Some(grown))),
+        Next::Missing | Next::Refused => CreateEnd {
+            account: true,
+            ..end(BatchEvent::SubmitImpossible)
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(effect: Effect, next: Next) -> ApiError {
+        ApiError {
+            effect,
+            next,
+            http_status: None,
+            message: "words".into(),
+        }
+    }
+
+    const UPLOAD: UploadRules = UploadRules {
+        cycles_max: 3,
+        cycle_delay: Duration::from_secs(10),
+        cycle_delay_max: Duration::from_secs(60),
+    };
+
+    fn check_upload(next: Next, cycles: u32, others: bool, spent: bool, dead: bool) {
+        let failed = error(Effect::Maybe, next.clone());
+        let end = upload_failed(&failed, cycles, others, UPLOAD, Timestamp::EPOCH);
+        let refused = matches!(end.event, PageEvent::UploadRefused { .. });
+        assert_eq!(
+            (end.cycle_spent, refused),
+            (spent, dead),
+            "{next:?} {cycles}"
+        );
+        assert_eq!(
+            end.counted, dead,
+            "only a dead upload is the page's failure"
+        );
+    }
+
+    #[test]
+    fn p6_only_a_page_of_its_own_trouble_is_charged() {
+        check_upload(Next::Transient, 0, false, false, false);
+        check_upload(Next::Transient, 9, false, false, false);
+        check_upload(Next::Transient, 0, true, true, false);
+        check_upload(Next::Transient, 2, true, true, true);
+        check_upload(Next::Refused, 2, false, true, true);
+        check_upload(Next::Unauthorized, 9, true, false, false);
+        let full = Next::Throttled {
+            after: Some(Duration::MAX),
+            quota: Quota::Storage,
+        };
+        check_upload(full, 9, true, false, false);
+        check_upload(Next::Local, 9, true, false, false);
+    }
+
+    const CREATE: CreateRules = CreateRules {
+        delay_min: Duration::from_secs(30),
+        delay_max: Duration::from_secs(3600),
+        refusals_max: 3,
+    };
+
+    fn check_create(effect: Effect, next: Next, creates: u32, expected: &str) {
+        let end = create_failed(
+            &error(effect, next.clone()),
+            creates,
+            CREATE,
+            0.5,
+            Timestamp::EPOCH,
+        );
+        assert_eq!(
+            end.event.as_str(),
+            expected,
+            "{effect:?} {next:?} {creates}"
+        );
+    }
+
+    #[test]
+    fn p3_whatever_may_have_happened_is_doubt() {
+        for next in [Next::Transient, Next::Refused, Next::Garbled, Next::Missing] {
+            check_create(Effect::Maybe, next, 1, "submit_unclear");
+        }
+    }
+
+    #[test]
+    fn a_definite_no_parks_the_same_intent() {
+        let throttled = Next::Throttled {
+            after: Some(Duration::MAX),
+            quota: Quota::Rate,
+        };
+        check_create(Effect::None, throttled, 99, "submit_refused");
+        check_create(Effect::None, Next::NotReady, 99, "submit_refused");
+        check_create(Effect::None, Next::Unauthorized, 99, "submit_refused");
+        check_create(Effect::None, Next::Transient, 99, "submit_refused");
+        check_create(Effect::None, Next::Refused, 1, "submit_refused");
+        check_create(Effect::None, Next::Refused, 3, "submit_impossible");
+    }
+
+    #[test]
+    fn a_create_hint_is_held_between_half_a_minute_and_an_hour() {
+        let absurd = Duration::from_secs(9_223_372_036_854_775_807);
+        let throttled = Next::Throttled {
+            after: Some(absurd),
+            quota: Quota::Rate,
+        };
+        let end = create_failed(
+            &error(Effect::None, throttled),
+            1,
+            CREATE,
+            0.5,
+            Timestamp::EPOCH,
+        );
+        let until = Timestamp::EPOCH.plus(CREATE.delay_max);
+        assert_eq!(end.event, BatchEvent::SubmitRefused { until });
+    }
+}

@@ -1,0 +1,421 @@
+//! Which found labels are pages we do not know, what changed, and why a page is left alone.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+use crate::domain::failure::ErrorType;
+use crate::domain::ids::{RecordKey, ScopeToken};
+use crate::domain::page::{PageStage, RequeueCause};
+
+/// A label of one book, in page order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label {
+    pub key: RecordKey,
+    pub number: u32,
+    /// Whether the run's filters admit the page itself.
+    pub in_scope: bool,
+    /// Whether there is an output file for it.
+    pub has_output: bool,
+}
+
+/// A page that the state knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    pub key: RecordKey,
+    pub stage: PageStage,
+    pub predecessor: Option<RecordKey>,
+    pub waits_for: Option<RecordKey>,
+    pub chain_ahead: u32,
+    pub scope: Option<ScopeToken>,
+    pub dead_for: Option<ErrorType>,
+}
+
+/// What the comparison is made by.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    pub scope: ScopeToken,
+    /// Whether a page may run without the context of a dead predecessor.
+    pub skip_dead: bool,
+}
+
+/// A page's place among the pages of its book.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub key: RecordKey,
+    pub number: u32,
+    pub predecessor: Option<RecordKey>,
+    pub waits_for: Option<RecordKey>,
+    /// How many pages can only run after this one.
+    pub chain_ahead: u32,
+}
+
+/// Why a page is not newly put to work by this scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftAlone<'a> {
+    Done,
+    InFlight(PageStage),
+    Dead,
+    ImageNotUsable,
+    InReview,
+    Skipped,
+    WaitsFor(&'a RecordKey),
+    OutOfScope,
+}
+
+impl fmt::Display for LeftAlone<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => f.write_str("done"),
+            Self::InFlight(stage) => write!(f, "in flight: {stage}"),
+            Self::Dead => f.write_str("dead"),
+            Self::ImageNotUsable => f.write_str("image missing or not usable"),
+            Self::InReview => f.write_str("in review"),
+            Self::Skipped => f.write_str("skipped"),
+            Self::WaitsFor(key) => write!(f, "waits for page {}", key.page()),
+            Self::OutOfScope => f.write_str("out of scope"),
+        }
+    }
+}
+
+/// What one book's comparison asks for. Lists are in key order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Comparison {
+    pub register: Vec<Place>,
+    /// Outputs that the state does not count as done: to be read and judged before anything else
+    /// happens to their pages.
+    pub outputs_to_judge: Vec<RecordKey>,
+    pub requeue: Vec<(RecordKey, RequeueCause)>,
+    /// Pages on the work list whose label is gone: to be taken out of every scope.
+    pub label_vanished: Vec<RecordKey>,
+    pub rechain: Vec<Place>,
+    pub rescope: Vec<RecordKey>,
+}
+
+/// Compares the labels of one book with what the state knows of it. `tell` hears, for each page
+/// that is left alone, why.
+pub fn compare<'a>(
+    labels: &'a [Label],
+    known: &'a [Known],
+    rules: &Rules,
+    mut tell: impl FnMut(&'a RecordKey, LeftAlone<'a>),
+) -> Comparison {
+    let known_by_key: HashMap<&RecordKey, &Known> =
+        known.iter().map(|page| (&page.key, page)).collect();
+    let stages: HashMap<&RecordKey, PageStage> =
+        known.iter().map(|page| (&page.key, page.stage)).collect();
+    let ahead = chain_lengths(labels);
+    let by_number: BTreeMap<u32, &Label> = labels
+        .iter()
+        .filter(|label| label.in_scope)
+        .map(|label| (label.number, label))
+        .collect();
+    let mut found = Comparison::default();
+    for label in labels {
+        if !label.in_scope {
+            tell(&label.key, LeftAlone::OutOfScope);
+            continue;
+        }
+        let before = label
+            .number
+            .checked_sub(1)
+            .and_then(|number| by_number.get(&number).copied());
+        let place = Place {
+            key: label.key.clone(),
+            number: label.number,
+            predecessor: before.map(|label| label.key.clone()),
+            waits_for: before
+                .filter(|label| must_wait(label, &stages, rules))
+                .map(|label| label.key.clone()),
+            chain_ahead: ahead.get(&label.number).copied().unwrap_or(0),
+        };
+        match known_by_key.get(&label.key) {
+            None => {
+                if label.has_output {
+                    found.outputs_to_judge.push(label.key.clone());
+                }
+                found.register.push(place);
+            }
+            Some(page) => compare_known(label, page, place, rules, &mut found, &mut tell),
+        }
+    }
+    let listed: BTreeSet<&RecordKey> = labels.iter().map(|label| &label.key).collect();
+    found.label_vanished = known
+        .iter()
+        .filter(|page| page.stage == PageStage::Discovered && page.scope.is_some())
+        .filter(|page| !listed.contains(&page.key))
+        .map(|page| page.key.clone())
+        .collect();
+    found.sort();
+    found
+}
+
+/// Whether the page after `label` has to wait for it.
+fn must_wait(label: &Label, stages: &HashMap<&RecordKey, PageStage>, rules: &Rules) -> bool {
+    match stages.get(&label.key) {
+        // A completed page whose output is gone runs again, and its successor waits again.
+        Some(PageStage::Completed) => !label.has_output,
+        Some(PageStage::Dead | PageStage::Skipped | PageStage::Review) => !rules.skip_dead,
+        Some(
+            PageStage::Discovered
+            | PageStage::Uploading
+            | PageStage::Uploaded
+            | PageStage::Batched
+            | PageStage::Validating,
+        )
+        | None => true,
+    }
+}
+
+/// For each page number, how many pages follow it without a gap.
+fn chain_lengths(labels: &[Label]) -> HashMap<u32, u32> {
+    let numbers: BTreeSet<u32> = labels
+        .iter()
+        .filter(|label| label.in_scope)
+        .map(|label| label.number)
+        .collect();
+    let mut lengths: HashMap<u32, u32> = HashMap::with_capacity(numbers.len());
+    for number in numbers.into_iter().rev() {
+        let behind = number
+            .checked_add(1)
+            .and_then(|next| lengths.get(&next).copied())
+            .map_or(0, |length| length + 1);
+        lengths.insert(number, behind);
+    }
+    lengths
+}
+
+fn compare_known<'a>(
+    label: &'a Label,
+    page: &'a Known,
+    place: Place,
+    rules: &Rules,
+    found: &mut Comparison,
+    tell: &mut impl FnMut(&'a RecordKey, LeftAlone<'a>),
+) {
+    let key = &label.key;
+    let mut at_rest = false;
+    match page.stage {
+        PageStage::Completed if label.has_output => tell(key, LeftAlone::Done),
+        PageStage::Completed => {
+            found
+                .requeue
+                .push((key.clone(), RequeueCause::OutputVanished));
+            at_rest = true;
+        }
+        PageStage::Discovered => {
+            at_rest = true;
+            if label.has_output {
+                found.outputs_to_judge.push(key.clone());
+            } else if let Some(before) = &page.waits_for {
+                tell(key, LeftAlone::WaitsFor(before));
+            }
+        }
+        PageStage::Dead | PageStage::Review | PageStage::Skipped if label.has_output => {
+            found.outputs_to_judge.push(key.clone());
+        }
+        PageStage::Dead if page.dead_for == Some(ErrorType::Image) => {
+            tell(key, LeftAlone::ImageNotUsable);
+        }
+        PageStage::Dead => tell(key, LeftAlone::Dead),
+        PageStage::Review => tell(key, LeftAlone::InReview),
+        PageStage::Skipped => tell(key, LeftAlone::Skipped),
+        PageStage::Uploading | PageStage::Uploaded | PageStage::Batched | PageStage::Validating => {
+            tell(key, LeftAlone::InFlight(page.stage))
+        }
+    }
+    if page.stage == PageStage::Completed && !at_rest {
+        return;
+    }
+    if page.scope.as_ref() != Some(&rules.scope) {
+        found.rescope.push(key.clone());
+    }
+    let waits_elsewhere = at_rest && page.waits_for != place.waits_for;
+    if page.predecessor != place.predecessor
+        || page.chain_ahead != place.chain_ahead
+        || waits_elsewhere
+    {
+        found.rechain.push(place);
+    }
+}
+
+impl Comparison {
+    fn sort(&mut self) {
+        self.register.sort_by(|a, b| a.key.cmp(&b.key));
+        self.outputs_to_judge.sort();
+        self.requeue.sort_by(|a, b| a.0.cmp(&b.0));
+        self.rechain.sort_by(|a, b| a.key.cmp(&b.key));
+        self.rescope.sort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn label(number: u32, has_output: bool) -> Label {
+        Label {
+            key: key(number),
+            number,
+            in_scope: true,
+            has_output,
+        }
+    }
+
+    fn key(number: u32) -> RecordKey {
+        RecordKey::new(format!("book:{number}"))
+    }
+
+    fn rules() -> Rules {
+        Rules {
+            scope: ScopeToken::from("scope"),
+            skip_dead: true,
+        }
+    }
+
+    fn known(number: u32, stage: PageStage) -> Known {
+        Known {
+            key: key(number),
+            stage,
+            predecessor: None,
+            waits_for: None,
+            chain_ahead: 0,
+            scope: Some(ScopeToken::from("scope")),
+            dead_for: None,
+        }
+    }
+
+    fn run(labels: &[Label], known: &[Known], rules: &Rules) -> (Comparison, Vec<String>) {
+        let mut told = Vec::new();
+        let found = compare(labels, known, rules, |key, why| {
+            told.push(format!("{key} {why}"))
+        });
+        (found, told)
+    }
+
+    #[test]
+    fn new_pages_know_their_chain() {
+        let labels = [1, 2, 3, 10, 11].map(|number| label(number, false));
+        let (found, told) = run(&labels, &[], &rules());
+        assert!(told.is_empty());
+        let chain: Vec<(u32, Option<RecordKey>, u32)> = found
+            .register
+            .iter()
+            .map(|place| (place.number, place.waits_for.clone(), place.chain_ahead))
+            .collect();
+        assert_eq!(
+            chain,
+            [
+                (1, None, 2),
+                (10, None, 1),
+                (11, Some(key(10)), 0),
+                (2, Some(key(1)), 1),
+                (3, Some(key(2)), 0),
+            ]
+        );
+    }
+
+    #[test]
+    fn known_pages_are_left_alone_with_a_reason() {
+        let labels = [1, 2, 3, 5].map(|number| label(number, number == 1));
+        let waiting = Known {
+            waits_for: Some(key(2)),
+            predecessor: Some(key(2)),
+            ..known(3, PageStage::Discovered)
+        };
+        let state = [
+            Known {
+                chain_ahead: 2,
+                ..known(1, PageStage::Completed)
+            },
+            Known {
+                chain_ahead: 1,
+                predecessor: Some(key(1)),
+                ..known(2, PageStage::Batched)
+            },
+            waiting,
+            known(5, PageStage::Dead),
+        ];
+        let (found, told) = run(&labels, &state, &rules());
+        assert_eq!(found, Comparison::default());
+        assert_eq!(
+            told,
+            [
+                "book:1 done",
+                "book:2 in flight: batched",
+                "book:3 waits for page 2",
+                "book:5 dead"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_deleted_output_makes_its_page_run_again_and_the_next_one_wait() {
+        let labels = [label(1, false), label(2, false)];
+        let state = [
+            Known {
+                chain_ahead: 1,
+                ..known(1, PageStage::Completed)
+            },
+            Known {
+                predecessor: Some(key(1)),
+                ..known(2, PageStage::Discovered)
+            },
+        ];
+        let (found, _told) = run(&labels, &state, &rules());
+        assert_eq!(found.requeue, [(key(1), RequeueCause::OutputVanished)]);
+        assert_eq!(found.rechain.len(), 1);
+        assert_eq!(found.rechain[0].waits_for, Some(key(1)));
+    }
+
+    #[test]
+    fn outputs_that_nobody_vouches_for_are_judged() {
+        let labels = [1, 3, 5, 7].map(|number| label(number, true));
+        let state = [
+            known(3, PageStage::Discovered),
+            known(5, PageStage::Dead),
+            known(7, PageStage::Validating),
+        ];
+        let (found, told) = run(&labels, &state, &rules());
+        assert_eq!(found.outputs_to_judge, [key(1), key(3), key(5)]);
+        assert_eq!(told, ["book:7 in flight: validating"]);
+    }
+
+    #[test]
+    fn p7_a_dead_page_blocks_its_successor_only_on_request() {
+        let labels = [label(1, false), label(2, false)];
+        let state = [Known {
+            chain_ahead: 1,
+            ..known(1, PageStage::Dead)
+        }];
+        let (found, _told) = run(&labels, &state, &rules());
+        assert_eq!(found.register[0].waits_for, None);
+        let block = Rules {
+            skip_dead: false,
+            ..rules()
+        };
+        let (found, _told) = run(&labels, &state, &block);
+        assert_eq!(found.register[0].waits_for, Some(key(1)));
+    }
+
+    #[test]
+    fn scope_and_vanished_labels() {
+        let outside = Label {
+            in_scope: false,
+            ..label(1, false)
+        };
+        let other_scope = Known {
+            scope: None,
+            ..known(2, PageStage::Discovered)
+        };
+        let labels = [outside, label(2, false)];
+        let (found, told) = run(
+            &labels,
+            &[other_scope, known(9, PageStage::Discovered)],
+            &rules(),
+        );
+        assert_eq!(told, ["book:1 out of scope"]);
+        assert_eq!(found.rescope, [key(2)]);
+        assert_eq!(found.label_vanished, [key(9)]);
+        assert!(found.register.is_empty());
+    }
+}
