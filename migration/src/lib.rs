@@ -1,1 +1,19 @@
-//! Migrations.
+//! The ordered changes to pagemill's database.
+//!
+//! **Invariant:** a migration names its tables and columns itself. It uses no type of `entity` or
+//! `pagemill`, so that yesterday's migration does not change when today's row does.
+
+pub use sea_orm_migration::prelude::MigratorTrait;
+use sea_orm_migration::prelude::*;
+
+mod m20261122_000001_initial;
+
+/// Every migration, oldest first.
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261122_000001_initial::Migration)]
+    }
+}

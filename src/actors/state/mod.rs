@@ -1,3 +1,303 @@
 //! StateActor: the only owner of the database connection.
+//!
+//! What arrives is queued. One loop takes what is queued, applies it in one transaction with a
+//! savepoint a message, commits, and only then answers (group commit). So changes never interleave,
+//! a message that fails changes nothing, and a busy program pays for few commits.
+//!
+//! **Invariant:** nothing here decides, calls out or reads a clock. Every state comes from
+//! `domain::page::next` or `domain::batch::next`, and every time from the message.
 
 pub mod messages;
+pub mod open;
+pub mod read;
+pub mod rows;
+
+mod batches;
+mod pages;
+mod questions;
+mod remote_files;
+mod results;
+mod runs;
+mod scan;
+mod sql;
+mod submits;
+mod uploads;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use actix::fut::wrap_future;
+use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture};
+use sea_orm::{DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait};
+use tokio::sync::{mpsc, oneshot};
+
+use self::messages::{Close, StateError, StateResult};
+use self::open::{OpenError, StateOptions, Store};
+
+/// The most messages that share one transaction.
+const GROUP_MESSAGES_MAX: usize = 256;
+
+/// Owns the database and applies messages to it.
+pub struct StateActor {
+    queue: mpsc::UnboundedSender<Box<dyn Job>>,
+    /// What is to be started with the actor; taken by the start.
+    idle: Option<(Engine, mpsc::UnboundedReceiver<Box<dyn Job>>)>,
+}
+
+impl StateActor {
+    /// Locks, opens and migrates the database. `.start()` makes it work.
+    pub async fn open(options: StateOptions) -> Result<Self, OpenError> {
+        let rules = Rules {
+            unlock_behind_dead: options.unlock_behind_dead,
+        };
+        let store = Store::open(&options.path).await?;
+        let (queue, jobs) = mpsc::unbounded_channel();
+        let engine = Engine {
+            store: Some(store),
+            rules,
+        };
+        Ok(StateActor {
+            queue,
+            idle: Some((engine, jobs)),
+        })
+    }
+
+    fn enqueue<M: Message<Result = StateResult<R>>, R: 'static>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<StateResult<R>>) -> Box<dyn Job>,
+    ) -> ResponseFuture<StateResult<R>> {
+        let (reply, answer) = oneshot::channel();
+        // The loop lives as long as this actor; when it is gone, so is the state.
+        let queued = self.queue.send(job(reply));
+        Box::pin(async move {
+            if queued.is_err() {
+                return Err(StateError::Closed);
+            }
+            answer.await.unwrap_or(Err(StateError::Closed))
+        })
+    }
+}
+
+impl Actor for StateActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if let Some((engine, jobs)) = self.idle.take() {
+            ctx.spawn(wrap_future(engine.serve(jobs)));
+        }
+    }
+}
+
+impl<M, R> Handler<M> for StateActor
+where
+    M: Apply<Reply = R> + Message<Result = StateResult<R>>,
+    R: Send + 'static,
+{
+    type Result = ResponseFuture<StateResult<R>>;
+
+    fn handle(&mut self, message: M, _ctx: &mut Self::Context) -> Self::Result {
+        self.enqueue::<M, R>(|reply| {
+            Box::new(Pending {
+                message,
+                result: None,
+                reply,
+            })
+        })
+    }
+}
+
+impl Handler<Close> for StateActor {
+    type Result = ResponseFuture<StateResult<()>>;
+
+    fn handle(&mut self, _message: Close, _ctx: &mut Self::Context) -> Self::Result {
+        self.enqueue::<Close, ()>(|reply| Box::new(Closing { reply }))
+    }
+}
+
+/// What the settings say about how changes are applied.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Whether pages behind a dead one may run.
+    pub unlock_behind_dead: bool,
+}
+
+/// A message that the database answers.
+///
+/// The futures stay on the actor's thread.
+trait Apply: Send + 'static {
+    type Reply: Send + 'static;
+    /// Whether it may change anything.
+    const WRITES: bool = true;
+
+    /// Applies the message inside its savepoint. After an error the savepoint is rolled back.
+    fn apply(
+        &self,
+        tx: &DatabaseTransaction,
+        rules: &Rules,
+    ) -> impl Future<Output = StateResult<Self::Reply>>;
+}
+
+/// How a queued message is to be treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Read,
+    Write,
+    Close,
+}
+
+/// A queued message, whatever its type.
+trait Job: Send {
+    fn kind(&self) -> Kind;
+
+    /// Applies the message, keeps its result, and says whether it succeeded.
+    fn apply<'a>(
+        &'a mut self,
+        tx: &'a DatabaseTransaction,
+        rules: &'a Rules,
+    ) -> Pin<Box<dyn Future<Output = bool> + 'a>>;
+
+    /// Answers the sender: with `failure`, or with the kept result.
+    fn answer(self: Box<Self>, failure: Option<StateError>);
+}
+
+struct Pending<M, R> {
+    message: M,
+    result: Option<StateResult<R>>,
+    reply: oneshot::Sender<StateResult<R>>,
+}
+
+impl<M, R> Job for Pending<M, R>
+where
+    M: Apply<Reply = R> + Send,
+    R: Send + 'static,
+{
+    fn kind(&self) -> Kind {
+        if M::WRITES { Kind::Write } else { Kind::Read }
+    }
+
+    fn apply<'a>(
+        &'a mut self,
+        tx: &'a DatabaseTransaction,
+        rules: &'a Rules,
+    ) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
+        Box::pin(async move {
+            let result = self.message.apply(tx, rules).await;
+            let succeeded = result.is_ok();
+            self.result = Some(result);
+            succeeded
+        })
+    }
+
+    fn answer(self: Box<Self>, failure: Option<StateError>) {
+        let result = match (failure, self.result) {
+            (Some(error), _) => Err(error),
+            (None, Some(result)) => result,
+            (None, None) => Err(StateError::Closed),
+        };
+        // A sender that went away does not need its answer; the change stands.
+        let _ = self.reply.send(result);
+    }
+}
+
+struct Closing {
+    reply: oneshot::Sender<StateResult<()>>,
+}
+
+impl Job for Closing {
+    fn kind(&self) -> Kind {
+        Kind::Close
+    }
+
+    fn apply<'a>(
+        &'a mut self,
+        _tx: &'a DatabaseTransaction,
+        _rules: &'a Rules,
+    ) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
+        Box::pin(async { true })
+    }
+
+    fn answer(self: Box<Self>, failure: Option<StateError>) {
+        let _ = self.reply.send(failure.map_or(Ok(()), Err));
+    }
+}
+
+/// The loop's own state. Without a store everything is answered with `Closed`.
+struct Engine {
+    store: Option<Store>,
+    rules: Rules,
+}
+
+impl Engine {
+    async fn serve(mut self, mut jobs: mpsc::UnboundedReceiver<Box<dyn Job>>) {
+        let mut queued = Vec::with_capacity(GROUP_MESSAGES_MAX);
+        while jobs.recv_many(&mut queued, GROUP_MESSAGES_MAX).await > 0 {
+            let mut group = Vec::with_capacity(queued.len());
+            for job in queued.drain(..) {
+                if job.kind() == Kind::Close {
+                    self.commit(std::mem::take(&mut group)).await;
+                    self.close(job).await;
+                } else {
+                    group.push(job);
+                }
+            }
+            self.commit(group).await;
+        }
+    }
+
+    async fn close(&mut self, job: Box<dyn Job>) {
+        let failure = match self.store.take() {
+            Some(store) => store.close().await.err(),
+            None => Some(StateError::Closed),
+        };
+        job.answer(failure);
+    }
+
+    /// Applies a group in one transaction and answers everybody.
+    async fn commit(&mut self, mut group: Vec<Box<dyn Job>>) {
+        if group.is_empty() {
+            return;
+        }
+        let failure = match &mut self.store {
+            None => Some(StateError::Closed),
+            Some(store) => match transact(store, &mut group, &self.rules).await {
+                Ok(()) => None,
+                Err(error) => {
+                    // Where a transaction ended by itself, the connection may count on one that
+                    // is not there. A new connection knows where it stands.
+                    store.reconnect().await;
+                    Some(error)
+                }
+            },
+        };
+        for job in group {
+            job.answer(failure.clone());
+        }
+    }
+}
+
+async fn transact(store: &Store, group: &mut [Box<dyn Job>], rules: &Rules) -> StateResult<()> {
+    let writes = group.iter().any(|job| job.kind() == Kind::Write);
+    let mode = if writes {
+        SqliteTransactionMode::Immediate
+    } else {
+        SqliteTransactionMode::Deferred
+    };
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(mode),
+        ..TransactionOptions::default()
+    };
+    let transaction = store.connection().begin_with_options(options).await?;
+    for job in group {
+        if job.kind() == Kind::Read {
+            job.apply(&transaction, rules).await;
+            continue;
+        }
+        let savepoint = transaction.begin().await?;
+        if job.apply(&savepoint, rules).await {
+            savepoint.commit().await?;
+        } else {
+            savepoint.rollback().await?;
+        }
+    }
+    Ok(transaction.commit().await?)
+}

@@ -1,0 +1,17 @@
+//! Every entity by the name of its table.
+
+pub use super::active_batches::Entity as ActiveBatches;
+pub use super::attempts::Entity as Attempts;
+pub use super::batch_record_keys::Entity as BatchRecordKeys;
+pub use super::failure_counts::Entity as FailureCounts;
+pub use super::failure_logs::Entity as FailureLogs;
+pub use super::inflight_records::Entity as InflightRecords;
+pub use super::page_events::Entity as PageEvents;
+pub use super::pages::Entity as Pages;
+pub use super::recipes::Entity as Recipes;
+pub use super::remote_files::Entity as RemoteFiles;
+pub use super::reports::Entity as Reports;
+pub use super::runs::Entity as Runs;
+pub use super::scan_oddities::Entity as ScanOddities;
+pub use super::submission_events::Entity as SubmissionEvents;
+pub use super::submissions::Entity as Submissions;

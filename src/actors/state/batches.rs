@@ -1,0 +1,387 @@
+//! Planning a batch, its members, and its lines file.
+
+use std::collections::BTreeSet;
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::{DatabaseTransaction, EntityTrait, FromQueryResult};
+use serde_json::json;
+
+use entity::{active_batches, recipes, runs, submissions};
+
+use super::messages::{
+    Counted, ForgetJsonl, ListMembers, Member, PlanBatch, RecordJsonlUploaded, RecordSpooled,
+    StateError, StateResult,
+};
+use super::pages::{Cause, Pages, mark_deleting};
+use super::rows::{instant, word};
+use super::sql::{
+    CHUNK_ROWS, as_u64, execute_exactly, json_list, rows, signed, small, text, texts,
+};
+use super::submits::{Submission, note_history};
+use super::uploads::{Failure, record_failures};
+use super::{Apply, Rules, remote_files};
+use crate::domain::batch::BatchStage;
+use crate::domain::ids::RecordKey;
+use crate::domain::page::{PageEvent, PageStage};
+
+impl Apply for PlanBatch {
+    type Reply = ();
+
+    async fn apply(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<()> {
+        let members = self.checked_members(tx).await?;
+        self.insert_batch(tx, members.len()).await?;
+        let cause = Cause {
+            run: Some(&self.run),
+            batch: Some(&self.batch),
+        };
+        let event = PageEvent::Packed {
+            batch: self.batch.clone(),
+        };
+        let mut pages = Pages::load(tx, members.iter().copied()).await?;
+        let mut images = Vec::with_capacity(members.len());
+        for key in &members {
+            let row = pages.apply(key, &event, &cause, "")?;
+            row.recipe_hash = Some(self.recipe.to_string());
+            row.run_id = Some(self.run.to_string());
+            images.push(json!([key.as_str(), row.image_file]));
+        }
+        pages.write(tx, rules, self.at).await?;
+        for chunk in images.chunks(CHUNK_ROWS) {
+            let list = json_list(chunk.iter().cloned());
+            for sql in [INSERT_KEYS, INSERT_INFLIGHT, INSERT_ATTEMPTS] {
+                let values = [list.clone(), text(&self.batch), text(self.at)];
+                execute_exactly(tx, sql, values, chunk.len()).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PlanBatch {
+    /// The members, sorted, once it is sure that none is in another batch.
+    async fn checked_members(&self, tx: &DatabaseTransaction) -> StateResult<Vec<&RecordKey>> {
+        let members: BTreeSet<&RecordKey> = self.members.iter().collect();
+        let members: Vec<&RecordKey> = members.into_iter().collect();
+        if members.is_empty() || members.len() != self.members.len() {
+            return Err(StateError::Conflict(format!(
+                "batch '{}' must name each of its members once, and at least one",
+                self.batch
+            )));
+        }
+        for chunk in members.chunks(CHUNK_ROWS) {
+            let list = json_list(chunk.iter().map(|key| key.as_str()));
+            let taken = texts(tx, TAKEN, [list]).await?;
+            if let Some(key) = taken.first() {
+                return Err(StateError::Conflict(format!(
+                    "page '{key}' is in another batch already"
+                )));
+            }
+        }
+        Ok(members)
+    }
+
+    async fn insert_batch(&self, tx: &DatabaseTransaction, members: usize) -> StateResult<()> {
+        let known = submissions::Entity::find_by_id(self.batch.as_str())
+            .one(tx)
+            .await?;
+        if known.is_some() {
+            return Err(StateError::Conflict(format!(
+                "batch '{}' is known",
+                self.batch
+            )));
+        }
+        let named = texts(
+            tx,
+            "SELECT batch_id FROM submissions WHERE display_name = ?1",
+            [text(&self.display_name)],
+        )
+        .await?;
+        if let Some(other) = named.first() {
+            return Err(StateError::Conflict(format!(
+                "batch '{other}' has the display name '{}' already",
+                self.display_name
+            )));
+        }
+        let recipe = recipes::Entity::find_by_id(self.recipe.as_str())
+            .one(tx)
+            .await?;
+        recipe.ok_or_else(|| StateError::Missing(format!("recipe '{}'", self.recipe)))?;
+        let run = runs::Entity::find_by_id(self.run.as_str()).one(tx).await?;
+        run.ok_or_else(|| StateError::Missing(format!("run '{}'", self.run)))?;
+        let at = self.at.to_string();
+        let row = submissions::ActiveModel {
+            batch_id: Set(self.batch.to_string()),
+            display_name: Set(self.display_name.clone()),
+            state: Set(BatchStage::Planned.as_str().to_owned()),
+            run_id: Set(self.run.to_string()),
+            recipe_hash: Set(self.recipe.to_string()),
+            model: Set(self.model.clone()),
+            key_fingerprint: Set(self.key_fingerprint.to_string()),
+            record_count: Set(signed(as_u64(members))),
+            created_at: Set(at.clone()),
+            updated_at: Set(at.clone()),
+            ..Default::default()
+        };
+        submissions::Entity::insert(row)
+            .exec_without_returning(tx)
+            .await?;
+        let row = active_batches::ActiveModel {
+            batch_id: Set(self.batch.to_string()),
+            created_at: Set(at.clone()),
+            updated_at: Set(at),
+            status: Set("active".to_owned()),
+        };
+        active_batches::Entity::insert(row)
+            .exec_without_returning(tx)
+            .await?;
+        note_history(
+            tx,
+            &self.batch,
+            None,
+            BatchStage::Planned,
+            "planned",
+            "",
+            self.at,
+        )
+        .await
+    }
+}
+
+/// Pages that a batch holds, by either of the two records of it.
+const TAKEN: &str = "
+    SELECT record_key FROM inflight_records WHERE record_key IN (SELECT value FROM json_each(?1))
+    UNION ALL
+    SELECT record_key FROM pages
+    WHERE record_key IN (SELECT value FROM json_each(?1)) AND batch_id IS NOT NULL
+    ORDER BY 1 LIMIT 1";
+
+const INSERT_KEYS: &str = "
+    INSERT INTO batch_record_keys (batch_id, record_key, created_at)
+    SELECT ?2, value->>0, ?3 FROM json_each(?1)";
+
+const INSERT_INFLIGHT: &str = "
+    INSERT INTO inflight_records (record_key, batch_id, created_at)
+    SELECT value->>0, ?2, ?3 FROM json_each(?1)";
+
+const INSERT_ATTEMPTS: &str = "
+    INSERT INTO attempts (batch_id, record_key, attempt_number, outcome, image_file, created_at)
+    SELECT ?2, j.value->>0,
+           1 + coalesce((SELECT max(a.attempt_number) FROM attempts AS a
+                         WHERE a.record_key = j.value->>0), 0),
+           'pending', j.value->>1, ?3
+    FROM json_each(?1) AS j";
+
+#[derive(FromQueryResult)]
+struct MemberRow {
+    record_key: String,
+    page_number: i64,
+    held_stage: Option<String>,
+    uri: String,
+    mime: String,
+    expires_at: String,
+    predecessor: Option<String>,
+    predecessor_stage: Option<String>,
+    attempt_number: i64,
+    failures: i64,
+    releases: i64,
+}
+
+impl Apply for ListMembers {
+    type Reply = Vec<Member>;
+    const WRITES: bool = false;
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Vec<Member>> {
+        Submission::load(tx, &self.batch).await?;
+        let found: Vec<MemberRow> = rows(tx, MEMBERS, [text(&self.batch)]).await?;
+        found.into_iter().map(member).collect()
+    }
+}
+
+pub(super) const MEMBERS: &str = "
+    SELECT m.record_key, p.page_number,
+           CASE WHEN p.batch_id = m.batch_id THEN p.stage END AS held_stage,
+           f.uri, f.mime, f.expires_at, p.predecessor, q.stage AS predecessor_stage,
+           a.attempt_number, coalesce(c.count, 0) AS failures, p.releases
+    FROM batch_record_keys AS m
+    JOIN pages AS p ON p.record_key = m.record_key
+    JOIN attempts AS a ON a.batch_id = m.batch_id AND a.record_key = m.record_key
+    JOIN remote_files AS f ON f.name = a.image_file
+    LEFT JOIN pages AS q ON q.record_key = p.predecessor
+    LEFT JOIN failure_counts AS c ON c.record_key = m.record_key
+    WHERE m.batch_id = ?1 ORDER BY m.record_key";
+
+fn member(row: MemberRow) -> StateResult<Member> {
+    let thing = format!("page '{}'", row.record_key);
+    let stage = row.held_stage.as_deref();
+    let completed = row.predecessor_stage.as_deref() == Some(PageStage::Completed.as_str());
+    Ok(Member {
+        number: small(row.page_number),
+        stage: stage
+            .map(|stage| word(&thing, stage, PageStage::parse))
+            .transpose()?,
+        file_uri: row.uri,
+        file_mime: row.mime,
+        file_expires_at: instant(&thing, &row.expires_at)?,
+        predecessor: row.predecessor.map(RecordKey::from),
+        predecessor_completed: completed,
+        attempt_number: small(row.attempt_number),
+        failures: small(row.failures),
+        releases: small(row.releases),
+        key: RecordKey::from(row.record_key),
+    })
+}
+
+impl Apply for RecordSpooled {
+    type Reply = ();
+
+    async fn apply(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<()> {
+        let submission = Submission::load(tx, &self.batch).await?;
+        submission.expect(BatchStage::Planned)?;
+        self.refuse_strangers(tx).await?;
+        for chunk in self.included.chunks(CHUNK_ROWS) {
+            let list = json_list(chunk.iter().map(|member| {
+                json!([
+                    member.key.as_str(),
+                    member.prompt_sha256.as_str(),
+                    member.context_sha256.as_ref().map(|hash| hash.as_str()),
+                ])
+            }));
+            execute_exactly(tx, NOTE_PROMPTS, [list, text(&self.batch)], chunk.len()).await?;
+        }
+        self.refuse_members(tx, rules, &submission).await?;
+        let mut change = submission.change(self.at);
+        change.lines_sha256 = Set(Some(self.sha256.to_string()));
+        change.lines_bytes = Set(Some(signed(self.bytes)));
+        change.reserved_cost_nanos = Set(self.reserved_cost_nanos.map(signed));
+        change.record_count = Set(signed(as_u64(self.included.len())));
+        submission.write(tx, change).await
+    }
+}
+
+impl RecordSpooled {
+    /// Every member is either in the lines file or refused, and nobody else is.
+    async fn refuse_strangers(&self, tx: &DatabaseTransaction) -> StateResult<()> {
+        let members = texts(
+            tx,
+            "SELECT record_key FROM batch_record_keys WHERE batch_id = ?1 ORDER BY record_key",
+            [text(&self.batch)],
+        )
+        .await?;
+        let included = self.included.iter().map(|member| member.key.as_str());
+        let refused = self.refused.iter().map(|(key, _detail)| key.as_str());
+        let mut named: Vec<&str> = included.chain(refused).collect();
+        named.sort_unstable();
+        if named == members {
+            return Ok(());
+        }
+        Err(StateError::Conflict(format!(
+            "the lines file of batch '{}' does not name each of its members once",
+            self.batch
+        )))
+    }
+
+    async fn refuse_members(
+        &self,
+        tx: &DatabaseTransaction,
+        rules: &Rules,
+        submission: &Submission,
+    ) -> StateResult<()> {
+        if self.refused.is_empty() {
+            return Ok(());
+        }
+        let run = submission.run();
+        let cause = Cause {
+            run: Some(&run),
+            batch: Some(&self.batch),
+        };
+        let mut pages = Pages::load(tx, self.refused.iter().map(|(key, _detail)| key)).await?;
+        let numbers = attempt_numbers(tx, &self.batch).await?;
+        let mut failures = Vec::with_capacity(self.refused.len());
+        for (key, detail) in &self.refused {
+            let event = PageEvent::PackRefused {
+                error: detail.error,
+            };
+            let row = pages.apply(key, &event, &cause, &detail.message)?;
+            row.batch_id = None;
+            failures.push(Failure {
+                key,
+                batch: self.batch.as_str(),
+                attempt_number: numbers.get(key.as_str()).copied().unwrap_or(0),
+                detail,
+                counted: Counted::Yes,
+            });
+        }
+        pages.write(tx, rules, self.at).await?;
+        let recipe = Some(submission.row.recipe_hash.as_str());
+        record_failures(tx, failures, recipe, Some(&run), self.at).await?;
+        let list = json_list(self.refused.iter().map(|(key, _detail)| key.as_str()));
+        for table in ["attempts", "inflight_records", "batch_record_keys"] {
+            let sql = format!(
+                "DELETE FROM {table}
+                 WHERE batch_id = ?2 AND record_key IN (SELECT value FROM json_each(?1))"
+            );
+            let values = [list.clone(), text(&self.batch)];
+            execute_exactly(tx, &sql, values, self.refused.len()).await?;
+        }
+        Ok(())
+    }
+}
+
+const NOTE_PROMPTS: &str = "
+    UPDATE attempts SET prompt_sha256 = c.value->>1, context_sha256 = c.value->>2
+    FROM json_each(?1) AS c
+    WHERE attempts.batch_id = ?2 AND attempts.record_key = c.value->>0
+      AND attempts.outcome = 'pending'";
+
+#[derive(FromQueryResult)]
+struct NumberRow {
+    record_key: String,
+    attempt_number: i64,
+}
+
+/// The number of each attempt in a batch.
+pub(super) async fn attempt_numbers(
+    tx: &DatabaseTransaction,
+    batch: &crate::domain::ids::BatchId,
+) -> StateResult<std::collections::HashMap<String, i64>> {
+    let found: Vec<NumberRow> = rows(
+        tx,
+        "SELECT record_key, attempt_number FROM attempts WHERE batch_id = ?1",
+        [text(batch)],
+    )
+    .await?;
+    Ok(found
+        .into_iter()
+        .map(|row| (row.record_key, row.attempt_number))
+        .collect())
+}
+
+impl Apply for RecordJsonlUploaded {
+    type Reply = ();
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<()> {
+        let submission = Submission::load(tx, &self.batch).await?;
+        submission.expect(BatchStage::Planned)?;
+        let former: Vec<String> = submission.row.lines_file.iter().cloned().collect();
+        mark_deleting(tx, &former, self.at).await?;
+        remote_files::insert_lines(tx, &self.batch, &self.file, self.at).await?;
+        let mut change = submission.change(self.at);
+        change.lines_file = Set(Some(self.file.name.to_string()));
+        submission.write(tx, change).await
+    }
+}
+
+impl Apply for ForgetJsonl {
+    type Reply = ();
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<()> {
+        let submission = Submission::load(tx, &self.batch).await?;
+        // Later than that, a job may be reading the file.
+        submission.expect(BatchStage::Planned)?;
+        let lines: Vec<String> = submission.row.lines_file.iter().cloned().collect();
+        mark_deleting(tx, &lines, self.at).await?;
+        let mut change = submission.change(self.at);
+        change.lines_file = Set(None);
+        submission.write(tx, change).await
+    }
+}

@@ -1,0 +1,322 @@
+//! Opening the database: one process at a time, the right file, the right shape.
+//!
+//! A file that is not ours, damaged, or from a newer program is refused before anything is written.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use migration::{Migrator, MigratorTrait};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait,
+};
+
+use super::messages::{StateError, StateResult};
+use super::sql::texts;
+
+/// What StateActor needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateOptions {
+    /// The database file; its folder is made when it does not exist.
+    pub path: PathBuf,
+    /// Whether pages behind a dead one may run.
+    pub unlock_behind_dead: bool,
+}
+
+/// Why the database was not opened. Nothing in it was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    #[error("'{0}' is not a database this program can open: write sqlite://PATH")]
+    Url(String),
+    #[error(
+        "'{}' is in use by another pagemill: wait for it to end, or give this one its own state.url",
+        path.display()
+    )]
+    InUse { path: PathBuf },
+    #[error("there is no database at '{}': run the pipeline first", path.display())]
+    Missing { path: PathBuf },
+    #[error(
+        "'{}' is damaged or no SQLite database ({fault}): put back a good copy, or name another file in state.url",
+        path.display()
+    )]
+    Corrupt { path: PathBuf, fault: String },
+    #[error(
+        "'{}' is the database of another program: name another file in state.url",
+        path.display()
+    )]
+    Foreign { path: PathBuf },
+    #[error(
+        "'{}' was written by a newer pagemill (it knows '{version}'): use that one, or name another file in state.url",
+        path.display()
+    )]
+    Newer { path: PathBuf, version: String },
+    #[error(
+        "'{}' was written by an older pagemill: start a run once, which brings it up to date",
+        path.display()
+    )]
+    Older { path: PathBuf },
+    #[error("'{}' cannot be opened: {fault}", path.display())]
+    Unusable { path: PathBuf, fault: String },
+}
+
+/// Reads a `sqlite://` address; a relative path starts at `base_dir`.
+pub fn sqlite_path(url: &str, base_dir: &Path) -> Result<PathBuf, OpenError> {
+    let refused = || OpenError::Url(url.to_owned());
+    let rest = url.strip_prefix("sqlite:").ok_or_else(refused)?;
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    let path = rest.split_once('?').map_or(rest, |(path, _query)| path);
+    if path.is_empty() || path == ":memory:" {
+        return Err(refused());
+    }
+    Ok(base_dir.join(path))
+}
+
+/// An open, locked, migrated database.
+pub(super) struct Store {
+    path: PathBuf,
+    connection: DatabaseConnection,
+    /// Held as long as this lives; the system lets go of it when the process ends, however it ends.
+    _lock: File,
+}
+
+impl Store {
+    pub(super) async fn open(path: &Path) -> Result<Self, OpenError> {
+        let lock = lock(path)?;
+        inspect(path).await?;
+        let unusable = |error: DbErr| OpenError::Unusable {
+            path: path.to_owned(),
+            fault: error.to_string(),
+        };
+        let connection = connect(path).await.map_err(unusable)?;
+        migrate(&connection).await.map_err(unusable)?;
+        Ok(Store {
+            path: path.to_owned(),
+            connection,
+            _lock: lock,
+        })
+    }
+
+    pub(super) fn connection(&self) -> &DatabaseConnection {
+        &self.connection
+    }
+
+    /// Replaces the connection. When that fails, the closed one stays and refuses everything until
+    /// the next try.
+    pub(super) async fn reconnect(&mut self) {
+        // What cannot be closed well is dropped all the same.
+        let _ = self.connection.close_by_ref().await;
+        if let Ok(connection) = connect(&self.path).await {
+            self.connection = connection;
+        }
+    }
+
+    /// Brings everything into the database file and lets go of it.
+    pub(super) async fn close(self) -> StateResult<()> {
+        let checkpoint = self
+            .connection
+            .execute_unprepared("PRAGMA wal_checkpoint(TRUNCATE)")
+            .await;
+        self.connection.close_by_ref().await?;
+        checkpoint.map(|_done| ()).map_err(StateError::from)
+    }
+}
+
+/// The lock file stands beside the database, so that locking does not meet SQLite's own locks.
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let unusable = |error: std::io::Error| OpenError::Unusable {
+        path: path.to_owned(),
+        fault: error.to_string(),
+    };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(unusable)?;
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(PathBuf::from(name))
+        .map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
+            path: path.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
+
+async fn connect(path: &Path) -> Result<DatabaseConnection, DbErr> {
+    let file = path.to_owned();
+    let mut options = ConnectOptions::new("sqlite:file");
+    options
+        .max_connections(1)
+        .min_connections(1)
+        .idle_timeout(None::<Duration>)
+        .max_lifetime(None::<Duration>)
+        .test_before_acquire(false)
+        .sqlx_logging(false)
+        .map_sqlx_sqlite_opts(move |sqlite| {
+            sqlite
+                .filename(&file)
+                .create_if_missing(true)
+                .foreign_keys(true)
+                .busy_timeout(Duration::from_secs(5))
+                .pragma("journal_mode", "WAL")
+                .pragma("synchronous", "FULL")
+                .pragma("wal_autocheckpoint", "10000")
+                .pragma("cache_size", "-65536")
+                .pragma("temp_store", "MEMORY")
+        });
+    Database::connect(options).await
+}
+
+/// A connection that can only read, beside whoever writes.
+pub(super) async fn connect_read_only(path: &Path) -> Result<DatabaseConnection, DbErr> {
+    let file = path.to_owned();
+    let mut options = ConnectOptions::new("sqlite:file");
+    options
+        .max_connections(1)
+        .idle_timeout(None::<Duration>)
+        .max_lifetime(None::<Duration>)
+        .sqlx_logging(false)
+        .map_sqlx_sqlite_opts(move |sqlite| {
+            sqlite
+                .filename(&file)
+                .read_only(true)
+                .busy_timeout(Duration::from_secs(5))
+                .pragma("cache_size", "-65536")
+        });
+    Database::connect(options).await
+}
+
+/// All of it or nothing: a process that dies here leaves no half of a shape.
+async fn migrate(connection: &DatabaseConnection) -> Result<(), DbErr> {
+    let pending = Migrator::get_pending_migrations_read_only(connection).await?;
+    if pending.is_empty() {
+        return Ok(());
+    }
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    let transaction = connection.begin_with_options(options).await?;
+    Migrator::up(&transaction, None).await?;
+    transaction.commit().await
+}
+
+/// What stands in a database file.
+pub(super) enum Found {
+    /// No file, or one without a table.
+    Nothing,
+    /// Our tables, perhaps with changes still to come.
+    Ours { pending: bool },
+}
+
+/// Files up to this size are read through before they are trusted; larger ones would make every
+/// start slow, and SQLite reports their damage when it meets it.
+const CHECK_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Looks at a database file without changing it.
+pub(super) async fn inspect(path: &Path) -> Result<Found, OpenError> {
+    let bytes = match std::fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => {
+            return Err(OpenError::Unusable {
+                path: path.to_owned(),
+                fault: error.to_string(),
+            });
+        }
+    };
+    if bytes == 0 {
+        return Ok(Found::Nothing);
+    }
+    refuse_other_formats(path)?;
+    let connection = connect_read_only(path)
+        .await
+        .map_err(|e| fault(path, &e.to_string()))?;
+    let found = inspect_tables(&connection, path, bytes).await;
+    // The answer is known; a connection that cannot be closed well changes nothing about it.
+    let _ = connection.close_by_ref().await;
+    found
+}
+
+fn refuse_other_formats(path: &Path) -> Result<(), OpenError> {
+    let mut header = [0; 16];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    if read.is_ok() && &header == b"SQLite format 3\0" {
+        return Ok(());
+    }
+    Err(OpenError::Corrupt {
+        path: path.to_owned(),
+        fault: "its first bytes are not those of a SQLite database".to_owned(),
+    })
+}
+
+async fn inspect_tables(
+    connection: &DatabaseConnection,
+    path: &Path,
+    bytes: u64,
+) -> Result<Found, OpenError> {
+    let ask = async |sql: &str| {
+        let answer = texts(connection, sql, []).await;
+        answer.map_err(|error| fault(path, &error.to_string()))
+    };
+    if bytes <= CHECK_BYTES_MAX {
+        let verdict = ask("PRAGMA quick_check(1)").await?;
+        if verdict != ["ok"] {
+            return Err(OpenError::Corrupt {
+                path: path.to_owned(),
+                fault: verdict.join(" "),
+            });
+        }
+    }
+    let tables = ask(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
+    )
+    .await?;
+    if tables.is_empty() {
+        return Ok(Found::Nothing);
+    }
+    let foreign = OpenError::Foreign {
+        path: path.to_owned(),
+    };
+    if !tables.iter().any(|table| table == "seaql_migrations") {
+        return Err(foreign);
+    }
+    let applied = ask("SELECT version FROM seaql_migrations ORDER BY version").await?;
+    let known: Vec<String> = Migrator::migrations()
+        .iter()
+        .map(|migration| migration.name().to_owned())
+        .collect();
+    let ours = known
+        .first()
+        .is_some_and(|initial| applied.contains(initial));
+    if !ours && (tables.len() > 1 || !applied.is_empty()) {
+        return Err(foreign);
+    }
+    if let Some(version) = applied.iter().find(|version| !known.contains(version)) {
+        return Err(OpenError::Newer {
+            path: path.to_owned(),
+            version: version.clone(),
+        });
+    }
+    Ok(Found::Ours {
+        pending: applied.len() < known.len(),
+    })
+}
+
+/// SQLite's two words for damage; everything else may pass when the cause does.
+fn fault(path: &Path, message: &str) -> OpenError {
+    let damaged = message.contains("malformed") || message.contains("not a database");
+    let (path, fault) = (path.to_owned(), message.to_owned());
+    if damaged {
+        OpenError::Corrupt { path, fault }
+    } else {
+        OpenError::Unusable { path, fault }
+    }
+}

@@ -1,0 +1,246 @@
+//! The ledger of our files in the provider's store.
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait};
+use serde_json::{Value, json};
+
+use entity::remote_files;
+
+use super::messages::{
+    DeleteOutcome, FilePurpose, LedgerFile, LedgerState, ListDeletable, RecordDeletions,
+    StateError, StateResult, StoredFile,
+};
+use super::rows::{corrupt, instant, word};
+use super::sql::{
+    CHUNK_ROWS, execute, execute_exactly, json_list, number, rows, signed, text, texts, unsigned,
+};
+use super::{Apply, Rules};
+use crate::domain::ids::{BatchId, KeyFingerprint, RecordKey, RemoteName, Sha256Hex};
+use crate::domain::time::Timestamp;
+
+/// Bytes of ours that still count against the store: a file counts until it is gone or its time is
+/// over, whatever we asked for.
+pub(super) async fn held_bytes(conn: &impl ConnectionTrait, at: Timestamp) -> StateResult<u64> {
+    number(conn, HELD_BYTES, [text(at)]).await
+}
+
+pub(super) const HELD_BYTES: &str = "
+    SELECT sum(bytes) FROM remote_files
+    WHERE state IN ('live','deleting','undeletable') AND expires_at > ?1";
+
+/// Inserts the images of pages. A name that is known already is refused: two pages of one file
+/// would be one text under two keys.
+pub(super) async fn insert_images(
+    tx: &DatabaseTransaction,
+    images: &[(&RecordKey, &StoredFile)],
+    at: Timestamp,
+) -> StateResult<()> {
+    for chunk in images.chunks(CHUNK_ROWS) {
+        let list = json_list(chunk.iter().map(|(key, file)| image_values(key, file)));
+        refuse_known(
+            tx,
+            &chunk
+                .iter()
+                .map(|(_, file)| file.name.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .await?;
+        execute(
+            tx,
+            "UPDATE remote_files SET state = 'deleting', updated_at = ?2
+             WHERE purpose = 'image' AND state = 'live'
+               AND record_key IN (SELECT value->>6 FROM json_each(?1))",
+            [list.clone(), text(at)],
+        )
+        .await?;
+        execute_exactly(
+            tx,
+            "INSERT INTO remote_files
+                 (name, uri, mime, bytes, sha256, expires_at, record_key, key_fingerprint,
+                  purpose, state, created_at, updated_at)
+             SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6,
+                    value->>7, 'image', 'live', ?2, ?2
+             FROM json_each(?1)",
+            [list, text(at)],
+            chunk.len(),
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+fn image_values(key: &RecordKey, file: &StoredFile) -> Value {
+    let StoredFile {
+        name,
+        uri,
+        mime,
+        bytes,
+        sha256,
+        key_fingerprint,
+        expires_at,
+    } = file;
+    json!([
+        name.as_str(),
+        uri,
+        mime,
+        bytes,
+        sha256.as_str(),
+        expires_at.to_string(),
+        key.as_str(),
+        key_fingerprint.as_str(),
+    ])
+}
+
+async fn refuse_known(tx: &DatabaseTransaction, names: &[&str]) -> StateResult<()> {
+    let known = texts(
+        tx,
+        "SELECT name FROM remote_files WHERE name IN (SELECT value FROM json_each(?1)) LIMIT 1",
+        [json_list(names.iter().copied())],
+    )
+    .await?;
+    match known.first() {
+        None => Ok(()),
+        Some(name) => Err(StateError::Conflict(format!(
+            "remote file '{name}' is in the ledger already"
+        ))),
+    }
+}
+
+/// Inserts the lines file of a batch.
+pub(super) async fn insert_lines(
+    tx: &DatabaseTransaction,
+    batch: &BatchId,
+    file: &StoredFile,
+    at: Timestamp,
+) -> StateResult<()> {
+    refuse_known(tx, &[file.name.as_str()]).await?;
+    let row = remote_files::ActiveModel {
+        name: Set(file.name.to_string()),
+        uri: Set(file.uri.clone()),
+        purpose: Set(FilePurpose::Lines.as_str().to_owned()),
+        mime: Set(file.mime.clone()),
+        bytes: Set(signed(file.bytes)),
+        sha256: Set(Some(file.sha256.to_string())),
+        record_key: Set(None),
+        batch_id: Set(Some(batch.to_string())),
+        key_fingerprint: Set(file.key_fingerprint.to_string()),
+        state: Set(LedgerState::Live.as_str().to_owned()),
+        note: Set(String::new()),
+        not_before: Set(None),
+        created_at: Set(at.to_string()),
+        updated_at: Set(at.to_string()),
+        expires_at: Set(file.expires_at.to_string()),
+    };
+    remote_files::Entity::insert(row)
+        .exec_without_returning(tx)
+        .await?;
+    Ok(())
+}
+
+/// A ledger row as a file that stages can use.
+pub(super) fn stored_file(row: remote_files::Model) -> StateResult<StoredFile> {
+    let thing = format!("remote file '{}'", row.name);
+    let expires_at = instant(&thing, &row.expires_at)?;
+    let sha256 = row
+        .sha256
+        .ok_or_else(|| corrupt(thing, "sha256 is missing"))?;
+    Ok(StoredFile {
+        name: RemoteName::from(row.name),
+        uri: row.uri,
+        mime: row.mime,
+        bytes: unsigned(row.bytes),
+        sha256: Sha256Hex::from(sha256),
+        key_fingerprint: KeyFingerprint::from(row.key_fingerprint),
+        expires_at,
+    })
+}
+
+#[derive(sea_orm::FromQueryResult)]
+struct DeletableRow {
+    name: String,
+    purpose: String,
+    key_fingerprint: String,
+}
+
+impl Apply for ListDeletable {
+    type Reply = Vec<LedgerFile>;
+    const WRITES: bool = false;
+
+    async fn apply(
+        &self,
+        tx: &DatabaseTransaction,
+        _rules: &Rules,
+    ) -> StateResult<Vec<LedgerFile>> {
+        let values = [text(self.at), signed(self.limit).into()];
+        let found: Vec<DeletableRow> = rows(tx, DELETABLE, values).await?;
+        let files = found.into_iter().map(|row| {
+            let thing = format!("remote file '{}'", row.name);
+            Ok(LedgerFile {
+                purpose: word(&thing, &row.purpose, FilePurpose::parse)?,
+                name: RemoteName::from(row.name),
+                key_fingerprint: KeyFingerprint::from(row.key_fingerprint),
+            })
+        });
+        files.collect()
+    }
+}
+
+pub(super) const DELETABLE: &str = "
+    SELECT name, purpose, key_fingerprint FROM remote_files
+    WHERE state = 'deleting' AND (not_before IS NULL OR not_before <= ?1)
+    ORDER BY created_at, name LIMIT ?2";
+
+impl Apply for RecordDeletions {
+    type Reply = ();
+
+    /// A row that is no longer `deleting` says already what became of its file: it is passed over,
+    /// so that an answer that comes twice does no harm.
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<()> {
+        for chunk in self.files.chunks(CHUNK_ROWS) {
+            let names: Vec<&str> = chunk.iter().map(|(name, _)| name.as_str()).collect();
+            let list = json_list(names.iter().copied());
+            let known = number(
+                tx,
+                "SELECT count(*) FROM remote_files WHERE name IN (SELECT value FROM json_each(?1))",
+                [list],
+            )
+            .await?;
+            let distinct: std::collections::BTreeSet<&str> = names.into_iter().collect();
+            if known != super::sql::as_u64(distinct.len()) {
+                return Err(StateError::Missing(
+                    "such remote file in the ledger".to_owned(),
+                ));
+            }
+            let list = json_list(
+                chunk
+                    .iter()
+                    .map(|(name, outcome)| outcome_values(name, outcome)),
+            );
+            execute(
+                tx,
+                "UPDATE remote_files
+                 SET state = c.value->>1, note = c.value->>2, not_before = c.value->>3,
+                     updated_at = ?2
+                 FROM json_each(?1) AS c
+                 WHERE remote_files.name = c.value->>0 AND remote_files.state = 'deleting'",
+                [list, text(self.at)],
+            )
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+fn outcome_values(name: &RemoteName, outcome: &DeleteOutcome) -> Value {
+    let (state, note, not_before) = match outcome {
+        DeleteOutcome::Deleted => (LedgerState::Deleted, "", None),
+        DeleteOutcome::Gone => (LedgerState::Gone, "", None),
+        DeleteOutcome::Undeletable { note } => (LedgerState::Undeletable, note.as_str(), None),
+        DeleteOutcome::Later { until, note } => (
+            LedgerState::Deleting,
+            note.as_str(),
+            Some(until.to_string()),
+        ),
+    };
+    json!([name.as_str(), state.as_str(), note, not_before])
+}

@@ -1,0 +1,362 @@
+//! Collecting a batch: verdicts, settlement, the report.
+
+use std::collections::HashMap;
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{DatabaseTransaction, EntityTrait, FromQueryResult};
+use serde_json::{Value, json};
+
+use entity::{remote_files, reports};
+
+use super::batches::attempt_numbers;
+use super::messages::{
+    BeginCollect, Counted, FailedPage, FilePurpose, LedgerState, RecordReport, RecordVerdicts,
+    SettleBatch, Settled, StateError, StateResult, VerdictsRecorded,
+};
+use super::pages::{Cause, Pages};
+use super::rows::word;
+use super::sql::{CHUNK_ROWS, execute_exactly, json_list, rows, signed, small, text, texts};
+use super::submits::{Submission, put_sums, put_tally, refuse_open, tally, token_sums};
+use super::uploads::{Failure, record_failures};
+use super::{Apply, Rules};
+use crate::domain::attempt::{AnswerFacts, Outcome, RawLine, Tokens, Verdict};
+use crate::domain::batch::{BatchEvent, BatchStage};
+use crate::domain::failure::ErrorType;
+use crate::domain::ids::RecordKey;
+use crate::domain::page::{PageEvent, PageStage};
+use crate::domain::remote::RemoteOutput;
+use crate::domain::time::Timestamp;
+
+/// How long the provider keeps a file.
+const REMOTE_FILE_LIFE: std::time::Duration = std::time::Duration::from_secs(48 * 60 * 60);
+
+impl Apply for BeginCollect {
+    type Reply = ();
+
+    async fn apply(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<()> {
+        let submission = Submission::load(tx, &self.batch).await?;
+        submission.expect(BatchStage::Ready)?;
+        let waiting = texts(
+            tx,
+            "SELECT record_key FROM pages WHERE batch_id = ?1 AND stage = 'batched'",
+            [text(&self.batch)],
+        )
+        .await?;
+        let keys: Vec<RecordKey> = waiting.into_iter().map(RecordKey::from).collect();
+        let run = submission.run();
+        let cause = Cause {
+            run: Some(&run),
+            batch: Some(&self.batch),
+        };
+        let mut pages = Pages::load(tx, &keys).await?;
+        for key in &keys {
+            pages.apply(key, &PageEvent::AnswerAtHand, &cause, "")?;
+        }
+        pages.write(tx, rules, self.at).await?;
+        let mut change = submission.change(self.at);
+        change.raw_path = Set(Some(self.raw.path.clone()));
+        change.raw_bytes = Set(Some(signed(self.raw.bytes)));
+        change.raw_sha256 = Set(Some(self.raw.sha256.to_string()));
+        submission.write(tx, change).await
+    }
+}
+
+impl Apply for RecordVerdicts {
+    type Reply = VerdictsRecorded;
+
+    async fn apply(
+        &self,
+        tx: &DatabaseTransaction,
+        rules: &Rules,
+    ) -> StateResult<VerdictsRecorded> {
+        let submission = Submission::load(tx, &self.batch).await?;
+        let numbers = attempt_numbers(tx, &self.batch).await?;
+        // Keys from a result file are only ever compared: what is no member is passed over.
+        let members: Vec<&Verdict> = self
+            .verdicts
+            .iter()
+            .filter(|verdict| numbers.contains_key(verdict.key.as_str()))
+            .collect();
+        let mut pages = Pages::load(tx, members.iter().map(|verdict| &verdict.key)).await?;
+        let mut attempts = Vec::new();
+        let mut failures = Vec::new();
+        for verdict in members {
+            let row = pages.row(&verdict.key)?;
+            let is_open = pages.stage(&verdict.key)? == PageStage::Validating
+                && row.batch_id.as_deref() == Some(self.batch.as_str());
+            if !is_open {
+                continue;
+            }
+            self.judge(&mut pages, verdict, &submission)?;
+            attempts.push(attempt_values(verdict));
+            if let Outcome::Rejected { failure, .. } = &verdict.outcome {
+                failures.push(self.failure(verdict, failure, &numbers));
+            }
+        }
+        let unlocked = pages.write(tx, rules, self.at).await?;
+        for chunk in attempts.chunks(CHUNK_ROWS) {
+            let list = json_list(chunk.iter().cloned());
+            let values = [list, text(&self.batch), text(self.at)];
+            execute_exactly(tx, DECIDE_ATTEMPTS, values, chunk.len()).await?;
+        }
+        let recipe = Some(submission.row.recipe_hash.as_str());
+        record_failures(tx, failures, recipe, Some(&submission.run()), self.at).await?;
+        Ok(VerdictsRecorded {
+            applied: super::sql::as_u64(attempts.len()),
+            unlocked,
+        })
+    }
+}
+
+impl RecordVerdicts {
+    fn judge(
+        &self,
+        pages: &mut Pages,
+        verdict: &Verdict,
+        submission: &Submission,
+    ) -> StateResult<()> {
+        let run = submission.run();
+        let cause = Cause {
+            run: Some(&run),
+            batch: Some(&self.batch),
+        };
+        match &verdict.outcome {
+            Outcome::Accepted { output, bytes } => {
+                let event = PageEvent::Accepted {
+                    output: output.clone(),
+                };
+                let row = pages.apply(&verdict.key, &event, &cause, "")?;
+                row.output_bytes = Some(signed(*bytes));
+                row.releases = 0;
+                row.batch_size_max = None;
+            }
+            Outcome::Rejected {
+                failure,
+                afterwards,
+            } => {
+                let event = PageEvent::Rejected {
+                    error: failure.error,
+                    afterwards: afterwards.clone(),
+                };
+                let row = pages.apply(&verdict.key, &event, &cause, "")?;
+                row.releases = 0;
+                row.batch_size_max = None;
+            }
+            Outcome::Released { cause: why } => {
+                let event = PageEvent::Released { at: self.at };
+                let row = pages.apply(&verdict.key, &event, &cause, why)?;
+                row.releases += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn failure<'a>(
+        &'a self,
+        verdict: &'a Verdict,
+        detail: &'a crate::domain::attempt::FailureDetail,
+        numbers: &HashMap<String, i64>,
+    ) -> Failure<'a> {
+        Failure {
+            key: &verdict.key,
+            batch: self.batch.as_str(),
+            attempt_number: numbers.get(verdict.key.as_str()).copied().unwrap_or(0),
+            detail,
+            counted: Counted::Yes,
+        }
+    }
+}
+
+/// The values of one decided attempt, in the order in which [`DECIDE_ATTEMPTS`] reads them.
+fn attempt_values(verdict: &Verdict) -> Value {
+    let (outcome, error, message) = match &verdict.outcome {
+        Outcome::Accepted { .. } => ("accepted", None, None),
+        Outcome::Rejected { failure, .. } => (
+            "rejected",
+            Some(failure.error.as_str()),
+            Some(failure.message.as_str()),
+        ),
+        Outcome::Released { cause } => ("released", None, Some(cause.as_str())),
+    };
+    let AnswerFacts {
+        finish_reason,
+        model_version,
+        tokens,
+        cost_nanos,
+        raw_line,
+    } = &verdict.facts;
+    let Tokens {
+        prompt,
+        cached,
+        candidates,
+        thoughts,
+        total,
+    } = tokens;
+    let line = raw_line.map(|RawLine { offset, bytes }| (signed(offset), signed(bytes)));
+    json!([
+        verdict.key.as_str(),
+        outcome,
+        error,
+        message,
+        finish_reason,
+        model_version,
+        prompt.map(signed),
+        cached.map(signed),
+        candidates.map(signed),
+        thoughts.map(signed),
+        total.map(signed),
+        cost_nanos.map(signed),
+        line.map(|(offset, _bytes)| offset),
+        line.map(|(_offset, bytes)| bytes),
+    ])
+}
+
+const DECIDE_ATTEMPTS: &str = "
+    UPDATE attempts SET
+        outcome = c.value->>1, error_type = c.value->>2, message = c.value->>3,
+        finish_reason = c.value->>4, model_version = c.value->>5, tokens_prompt = c.value->>6,
+        tokens_cached = c.value->>7, tokens_candidates = c.value->>8,
+        tokens_thoughts = c.value->>9, tokens_total = c.value->>10, cost_nanos = c.value->>11,
+        raw_line_offset = c.value->>12, raw_line_bytes = c.value->>13, decided_at = ?3
+    FROM json_each(?1) AS c
+    WHERE attempts.batch_id = ?2 AND attempts.record_key = c.value->>0
+      AND attempts.outcome = 'pending'";
+
+impl Apply for SettleBatch {
+    type Reply = Settled;
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Settled> {
+        let submission = Submission::load(tx, &self.batch).await?;
+        submission.expect(BatchStage::Ready)?;
+        refuse_open(tx, &self.batch).await?;
+        let tally = tally(tx, &self.batch).await?;
+        let decided = tally.succeeded + tally.failed + tally.missing + tally.released;
+        if tally.open != 0 || tally.submitted != decided {
+            return Err(StateError::Conflict(format!(
+                "the outcomes of batch '{}' do not add up: {tally:?}",
+                self.batch
+            )));
+        }
+        let failed = failed_pages(tx, &self.batch).await?;
+        let sums = token_sums(tx, &self.batch).await?;
+        let mut change = submission.change(self.at);
+        put_tally(&mut change, &tally);
+        put_sums(&mut change, &sums);
+        change.lines_total = Set(Some(signed(self.lines.lines)));
+        change.lines_foreign = Set(Some(signed(self.lines.foreign)));
+        change.lines_unreadable = Set(Some(signed(self.lines.unreadable)));
+        change.lines_repeated = Set(Some(signed(self.lines.repeated)));
+        submission
+            .step(tx, &BatchEvent::Settled, "", self.at, change)
+            .await?;
+        let released = submission.release_members(tx, self.at).await?;
+        keep_results_file(tx, &submission, self.at).await?;
+        Ok(Settled {
+            tally,
+            failed,
+            released,
+            tokens: sums.tokens(),
+        })
+    }
+}
+
+#[derive(FromQueryResult)]
+struct FailedRow {
+    record_key: String,
+    error_type: String,
+    message: String,
+    failures: i64,
+    stage: String,
+}
+
+async fn failed_pages(
+    tx: &DatabaseTransaction,
+    batch: &crate::domain::ids::BatchId,
+) -> StateResult<Vec<FailedPage>> {
+    let found: Vec<FailedRow> = rows(
+        tx,
+        "SELECT a.record_key, a.error_type, coalesce(a.message, '') AS message,
+                coalesce(c.count, 0) AS failures, p.stage
+         FROM attempts AS a
+         JOIN pages AS p ON p.record_key = a.record_key
+         LEFT JOIN failure_counts AS c ON c.record_key = a.record_key
+         WHERE a.batch_id = ?1 AND a.outcome = 'rejected' ORDER BY a.record_key",
+        [text(batch)],
+    )
+    .await?;
+    let failed = found.into_iter().map(|row| {
+        let thing = format!("page '{}'", row.record_key);
+        Ok(FailedPage {
+            error: word(&thing, &row.error_type, ErrorType::parse)?,
+            message: row.message,
+            failures: small(row.failures),
+            stage: word(&thing, &row.stage, PageStage::parse)?,
+            key: RecordKey::from(row.record_key),
+        })
+    });
+    failed.collect()
+}
+
+/// The provider keeps its result files and lets nobody delete them: they count until they expire.
+async fn keep_results_file(
+    tx: &DatabaseTransaction,
+    submission: &Submission,
+    at: Timestamp,
+) -> StateResult<()> {
+    let Some(RemoteOutput::File(name)) = super::rows::batch_output(&submission.row)? else {
+        return Ok(());
+    };
+    let thing = format!("batch '{}'", submission.row.batch_id);
+    let ended_at = submission.row.ended_at.as_deref();
+    let ended_at = super::rows::maybe_instant(&thing, ended_at)?.unwrap_or(at);
+    let row = remote_files::ActiveModel {
+        name: Set(name.to_string()),
+        uri: Set(name.to_string()),
+        purpose: Set(FilePurpose::Results.as_str().to_owned()),
+        mime: Set("application/jsonl".to_owned()),
+        bytes: Set(submission.row.raw_bytes.unwrap_or(0)),
+        sha256: Set(submission.row.raw_sha256.clone()),
+        record_key: Set(None),
+        batch_id: Set(Some(submission.row.batch_id.clone())),
+        key_fingerprint: Set(submission.row.key_fingerprint.clone()),
+        state: Set(LedgerState::Undeletable.as_str().to_owned()),
+        note: Set("a result file of the provider".to_owned()),
+        not_before: Set(None),
+        created_at: Set(ended_at.to_string()),
+        updated_at: Set(at.to_string()),
+        expires_at: Set(ended_at.plus(REMOTE_FILE_LIFE).to_string()),
+    };
+    remote_files::Entity::insert(row)
+        .on_conflict_do_nothing_on([remote_files::Column::Name])
+        .exec_without_returning(tx)
+        .await?;
+    Ok(())
+}
+
+impl Apply for RecordReport {
+    type Reply = ();
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<()> {
+        Submission::load(tx, &self.batch).await?;
+        let row = reports::ActiveModel {
+            batch_id: Set(self.batch.to_string()),
+            name: Set(self.name.clone()),
+            markdown: Set(self.markdown.clone()),
+            created_at: Set(self.at.to_string()),
+            updated_at: Set(self.at.to_string()),
+        };
+        let newest = OnConflict::column(reports::Column::BatchId)
+            .update_columns([
+                reports::Column::Name,
+                reports::Column::Markdown,
+                reports::Column::UpdatedAt,
+            ])
+            .to_owned();
+        reports::Entity::insert(row)
+            .on_conflict(newest)
+            .exec_without_returning(tx)
+            .await?;
+        Ok(())
+    }
+}

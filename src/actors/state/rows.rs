@@ -1,0 +1,433 @@
+//! Rows and states: the flat form in the tables, the exact form in `domain`, and back.
+//!
+//! A row that no state could have written is a [`StateError::CorruptRow`]; the CHECKs of the tables
+//! refuse the same mixtures.
+
+use sea_orm::{ActiveValue::Set, FromQueryResult};
+use serde_json::{Value, json};
+
+use entity::submissions;
+
+use super::messages::{StateError, StateResult};
+use super::sql::{signed, unsigned};
+use crate::domain::attempt::Tokens;
+use crate::domain::batch::{AbandonCode, BatchStage, BatchState};
+use crate::domain::failure::ErrorType;
+use crate::domain::ids::{BatchId, RemoteName, Sha256Hex};
+use crate::domain::image::ImageFacts;
+use crate::domain::page::{Afterwards, PageEvent, PageStage, PageState, RequeueCause, StoredImage};
+use crate::domain::remote::RemoteOutput;
+use crate::domain::time::Timestamp;
+
+/// What a transition may read or write of a page.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct PageRow {
+    pub record_key: String,
+    pub stage: String,
+    pub status: String,
+    pub not_before: Option<String>,
+    pub error: Option<String>,
+    pub upload_cycles: i64,
+    pub releases: i64,
+    pub batch_size_max: Option<i64>,
+    pub batch_id: Option<String>,
+    pub run_id: Option<String>,
+    pub recipe_hash: Option<String>,
+    pub image_mime: Option<String>,
+    pub image_bytes: Option<i64>,
+    pub image_sha256: Option<String>,
+    pub image_width: Option<i64>,
+    pub image_height: Option<i64>,
+    pub image_file: Option<String>,
+    pub image_expires_at: Option<String>,
+    pub uploaded_at: Option<String>,
+    pub output_sha256: Option<String>,
+    pub output_bytes: Option<i64>,
+}
+
+/// The columns of [`PageRow`], for a SELECT.
+pub(super) const PAGE_COLUMNS: &str = "p.record_key, p.stage, p.status, p.not_before, p.error, \
+    p.upload_cycles, p.releases, p.batch_size_max, p.batch_id, p.run_id, p.recipe_hash, \
+    p.image_mime, p.image_bytes, p.image_sha256, p.image_width, p.image_height, p.image_file, \
+    p.image_expires_at, p.uploaded_at, p.output_sha256, p.output_bytes";
+
+/// Names the thing whose row cannot be.
+pub(super) fn corrupt(thing: impl Into<String>, fault: impl Into<String>) -> StateError {
+    StateError::CorruptRow {
+        thing: thing.into(),
+        fault: fault.into(),
+    }
+}
+
+/// Reads an instant of a row.
+pub(super) fn instant(thing: &str, text: &str) -> StateResult<Timestamp> {
+    Timestamp::parse(text).map_err(|fault| corrupt(thing, fault.to_string()))
+}
+
+/// Reads an instant of a row that may be absent.
+pub(super) fn maybe_instant(thing: &str, text: Option<&str>) -> StateResult<Option<Timestamp>> {
+    text.map(|text| instant(thing, text)).transpose()
+}
+
+/// Reads a stored word.
+pub(super) fn word<T>(
+    thing: &str,
+    text: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> StateResult<T> {
+    parse(text).ok_or_else(|| corrupt(thing, format!("'{text}' is not a word this program knows")))
+}
+
+fn needed<'a>(thing: &str, column: &str, value: &'a Option<String>) -> StateResult<&'a str> {
+    value
+        .as_deref()
+        .ok_or_else(|| corrupt(thing, format!("{column} is missing")))
+}
+
+impl PageRow {
+    fn thing(&self) -> String {
+        format!("page '{}'", self.record_key)
+    }
+
+    /// The stage of the row.
+    pub fn page_stage(&self) -> StateResult<PageStage> {
+        word(&self.thing(), &self.stage, PageStage::parse)
+    }
+
+    /// The state that the row stands for.
+    pub fn state(&self) -> StateResult<PageState> {
+        let thing = self.thing();
+        let stage = self.page_stage()?;
+        self.refuse_mixtures(stage)?;
+        let state = match stage {
+            PageStage::Discovered => PageState::Discovered {
+                not_before: maybe_instant(&thing, self.not_before.as_deref())?,
+            },
+            PageStage::Uploading => PageState::Uploading,
+            PageStage::Uploaded => PageState::Uploaded {
+                image: self.image()?,
+            },
+            PageStage::Batched => PageState::Batched {
+                batch: BatchId::from(needed(&thing, "batch_id", &self.batch_id)?),
+                image: self.image()?,
+            },
+            PageStage::Validating => PageState::Validating {
+                batch: BatchId::from(needed(&thing, "batch_id", &self.batch_id)?),
+            },
+            PageStage::Completed => PageState::Completed {
+                output: Sha256Hex::from(needed(&thing, "output_sha256", &self.output_sha256)?),
+            },
+            PageStage::Dead => PageState::Dead {
+                error: self.error_type()?,
+            },
+            PageStage::Review => PageState::Review {
+                error: self.error_type()?,
+            },
+            PageStage::Skipped => PageState::Skipped,
+        };
+        Ok(state)
+    }
+
+    fn image(&self) -> StateResult<StoredImage> {
+        let thing = self.thing();
+        let expires_at = needed(&thing, "image_expires_at", &self.image_expires_at)?;
+        Ok(StoredImage {
+            file: RemoteName::from(needed(&thing, "image_file", &self.image_file)?),
+            expires_at: instant(&thing, expires_at)?,
+        })
+    }
+
+    fn error_type(&self) -> StateResult<ErrorType> {
+        let thing = self.thing();
+        word(
+            &thing,
+            needed(&thing, "error", &self.error)?,
+            ErrorType::parse,
+        )
+    }
+
+    /// Refuses columns that belong to another stage.
+    fn refuse_mixtures(&self, stage: PageStage) -> StateResult<()> {
+        let has_image = matches!(stage, PageStage::Uploaded | PageStage::Batched);
+        let has_error = matches!(stage, PageStage::Dead | PageStage::Review);
+        let is_free = matches!(stage, PageStage::Uploading | PageStage::Uploaded);
+        let rules = [
+            (self.image_file.is_some() == has_image, "image_file"),
+            (
+                self.image_expires_at.is_some() == has_image,
+                "image_expires_at",
+            ),
+            (self.uploaded_at.is_some() == has_image, "uploaded_at"),
+            (self.error.is_some() == has_error, "error"),
+            (
+                self.output_sha256.is_some() == (stage == PageStage::Completed),
+                "output_sha256",
+            ),
+            (
+                self.output_bytes.is_some() == self.output_sha256.is_some(),
+                "output_bytes",
+            ),
+            (
+                self.not_before.is_none() || stage == PageStage::Discovered,
+                "not_before",
+            ),
+            (!is_free || self.batch_id.is_none(), "batch_id"),
+        ];
+        match rules.iter().find(|(holds, _column)| !holds) {
+            None => Ok(()),
+            Some((_holds, column)) => Err(corrupt(
+                self.thing(),
+                format!("{column} does not fit stage '{stage}'"),
+            )),
+        }
+    }
+
+    /// Writes a state into the row. The hold of a batch outlives the state: only who ends the batch
+    /// clears it, except where the state itself says that the page is in none.
+    pub fn put(&mut self, state: &PageState) {
+        self.stage = state.stage().as_str().to_owned();
+        self.not_before = None;
+        self.error = None;
+        let kept_output = self.output_sha256.take();
+        let kept_bytes = self.output_bytes.take();
+        let kept_image = (self.image_file.take(), self.image_expires_at.take());
+        let kept_uploaded_at = self.uploaded_at.take();
+        match state {
+            PageState::Discovered { not_before } => {
+                self.not_before = not_before.map(|at| at.to_string());
+            }
+            PageState::Uploading => self.batch_id = None,
+            PageState::Uploaded { image } => {
+                self.batch_id = None;
+                self.put_image(image, kept_uploaded_at);
+            }
+            PageState::Batched { batch, image } => {
+                self.batch_id = Some(batch.to_string());
+                self.put_image(image, kept_uploaded_at);
+            }
+            PageState::Validating { batch } => self.batch_id = Some(batch.to_string()),
+            PageState::Completed { output } => {
+                self.output_sha256 = Some(output.to_string());
+                if kept_output.as_deref() == Some(output.as_str()) {
+                    self.output_bytes = kept_bytes;
+                }
+            }
+            PageState::Dead { error } | PageState::Review { error } => {
+                self.error = Some(error.as_str().to_owned());
+            }
+            PageState::Skipped => {}
+        }
+        drop(kept_image);
+    }
+
+    fn put_image(&mut self, image: &StoredImage, uploaded_at: Option<String>) {
+        self.image_file = Some(image.file.to_string());
+        self.image_expires_at = Some(image.expires_at.to_string());
+        self.uploaded_at = uploaded_at;
+    }
+
+    /// Writes what is known of the image.
+    pub(super) fn put_facts(&mut self, facts: &ImageFacts) {
+        let ImageFacts {
+            mime,
+            bytes,
+            width,
+            height,
+            sha256,
+        } = facts;
+        self.image_mime = Some(mime.as_str().to_owned());
+        self.image_bytes = Some(signed(*bytes));
+        self.image_width = Some(i64::from(*width));
+        self.image_height = Some(i64::from(*height));
+        self.image_sha256 = Some(sha256.to_string());
+    }
+}
+
+/// What `page_events.details` keeps of an event; `before` is the row that it met.
+pub(super) fn event_details(event: &PageEvent, before: &PageRow) -> Value {
+    match event {
+        PageEvent::UploadStarted | PageEvent::AnswerAtHand | PageEvent::LabelVanished => json!({}),
+        PageEvent::UploadStored { image } => {
+            json!({"file": image.file.as_str(), "expires_at": image.expires_at.to_string()})
+        }
+        PageEvent::UploadDeferred { until } => json!({"until": until.map(|at| at.to_string())}),
+        PageEvent::FileExpired => json!({"file": before.image_file}),
+        PageEvent::Packed { batch } => json!({"batch": batch.as_str()}),
+        PageEvent::Released { at } => json!({"at": at.to_string()}),
+        PageEvent::UploadRefused { error }
+        | PageEvent::PackRefused { error }
+        | PageEvent::ReleasesSpent { error } => json!({"error": error.as_str()}),
+        PageEvent::Accepted { output } | PageEvent::Adopted { output } => {
+            json!({"output": output.as_str()})
+        }
+        PageEvent::Rejected { error, afterwards } => match afterwards {
+            Afterwards::Again { not_before } => json!({
+                "error": error.as_str(),
+                "afterwards": "again",
+                "not_before": not_before.map(|at| at.to_string()),
+            }),
+            Afterwards::Dead => json!({"error": error.as_str(), "afterwards": "dead"}),
+            Afterwards::Review => json!({"error": error.as_str(), "afterwards": "review"}),
+        },
+        PageEvent::Requeued { cause } => json!({
+            "cause": requeue_word(*cause),
+            "output": before.output_sha256,
+            "error": before.error,
+        }),
+    }
+}
+
+fn requeue_word(cause: RequeueCause) -> &'static str {
+    match cause {
+        RequeueCause::Operator => "operator",
+        RequeueCause::OutputVanished => "output_vanished",
+        RequeueCause::ImageChanged => "image_changed",
+        RequeueCause::LabelReturned => "label_returned",
+    }
+}
+
+/// One sentence for the page's status, where the message brings none.
+pub(super) fn sentence(event: &PageEvent) -> String {
+    match event {
+        PageEvent::UploadStarted => "its image is being uploaded".to_owned(),
+        PageEvent::UploadStored { .. } => "its image is uploaded; it waits for a batch".to_owned(),
+        PageEvent::UploadDeferred { .. } => "its upload is put off".to_owned(),
+        PageEvent::UploadRefused { error } => format!("its image cannot be sent: {error}"),
+        PageEvent::FileExpired => "its remote file was too old; to be uploaded again".to_owned(),
+        PageEvent::Packed { batch } => format!("in batch {batch}"),
+        PageEvent::PackRefused { error } => format!("cannot be put into a request: {error}"),
+        PageEvent::Released { .. } => "its batch ended without a verdict on it".to_owned(),
+        PageEvent::ReleasesSpent { error } => {
+            format!("its batches ended without a verdict too often: {error}")
+        }
+        PageEvent::AnswerAtHand => "its answer is being judged".to_owned(),
+        PageEvent::Accepted { .. } => "done".to_owned(),
+        PageEvent::Rejected { error, afterwards } => match afterwards {
+            Afterwards::Again { .. } => format!("failed with {error}; runs again"),
+            Afterwards::Dead => format!("failed with {error}; not sent again"),
+            Afterwards::Review => format!("failed with {error}; waits for a person"),
+        },
+        PageEvent::Adopted { .. } => "done; its output was found on disk".to_owned(),
+        PageEvent::LabelVanished => "left out: its label is gone".to_owned(),
+        PageEvent::Requeued { cause } => match cause {
+            RequeueCause::Operator => "to run again: an operator asked for it".to_owned(),
+            RequeueCause::OutputVanished => "to run again: its output is gone".to_owned(),
+            RequeueCause::ImageChanged => "to run again: its image has changed".to_owned(),
+            RequeueCause::LabelReturned => "to run again: its label is back".to_owned(),
+        },
+    }
+}
+
+/// The state that a submission's row stands for.
+pub fn batch_state(row: &submissions::Model) -> StateResult<BatchState> {
+    let thing = format!("batch '{}'", row.batch_id);
+    let stage = word(&thing, &row.state, BatchStage::parse)?;
+    let remote = || needed(&thing, "remote_name", &row.remote_name).map(RemoteName::from);
+    let misfit = if (stage == BatchStage::InDoubt) != row.in_doubt_since.is_some() {
+        Some("in_doubt_since")
+    } else if (stage == BatchStage::Abandoned) != row.abandon_code.is_some() {
+        Some("abandon_code")
+    } else if row.not_before.is_some() && stage != BatchStage::Planned {
+        Some("not_before")
+    } else {
+        None
+    };
+    if let Some(column) = misfit {
+        return Err(corrupt(
+            thing,
+            format!("{column} does not fit state '{stage}'"),
+        ));
+    }
+    let state = match stage {
+        BatchStage::Planned => BatchState::Planned {
+            not_before: maybe_instant(&thing, row.not_before.as_deref())?,
+        },
+        BatchStage::Submitting => BatchState::Submitting,
+        BatchStage::InDoubt => BatchState::InDoubt {
+            since: instant(
+                &thing,
+                needed(&thing, "in_doubt_since", &row.in_doubt_since)?,
+            )?,
+        },
+        BatchStage::Submitted => BatchState::Submitted { remote: remote()? },
+        BatchStage::Ready => BatchState::Ready { remote: remote()? },
+        BatchStage::Settled => BatchState::Settled,
+        BatchStage::Abandoned => BatchState::Abandoned {
+            code: word(
+                &thing,
+                needed(&thing, "abandon_code", &row.abandon_code)?,
+                AbandonCode::parse,
+            )?,
+        },
+    };
+    Ok(state)
+}
+
+/// Writes a state into the change of a submission's row.
+pub(super) fn put_batch_state(
+    change: &mut submissions::ActiveModel,
+    state: &BatchState,
+    at: Timestamp,
+) {
+    change.state = Set(state.stage().as_str().to_owned());
+    change.not_before = Set(None);
+    change.in_doubt_since = Set(None);
+    match state {
+        BatchState::Planned { not_before } => {
+            change.not_before = Set(not_before.map(|at| at.to_string()));
+        }
+        BatchState::Submitting => {}
+        BatchState::InDoubt { since } => change.in_doubt_since = Set(Some(since.to_string())),
+        BatchState::Submitted { remote } | BatchState::Ready { remote } => {
+            change.remote_name = Set(Some(remote.to_string()));
+        }
+        BatchState::Settled => change.closed_at = Set(Some(at.to_string())),
+        BatchState::Abandoned { code } => {
+            change.abandon_code = Set(Some(code.as_str().to_owned()));
+            change.closed_at = Set(Some(at.to_string()));
+        }
+    }
+}
+
+/// Where a submission's results stand.
+pub(super) fn batch_output(row: &submissions::Model) -> StateResult<Option<RemoteOutput>> {
+    match (row.output_kind.as_deref(), &row.output_file) {
+        (None, None) => Ok(None),
+        (Some("inline"), None) => Ok(Some(RemoteOutput::Inline)),
+        (Some("file"), Some(name)) => Ok(Some(RemoteOutput::File(RemoteName::from(name.as_str())))),
+        (kind, file) => Err(corrupt(
+            format!("batch '{}'", row.batch_id),
+            format!("output_kind {kind:?} does not fit output_file {file:?}"),
+        )),
+    }
+}
+
+/// Sums of tokens, null where nothing is known.
+#[derive(Debug, Clone, Copy, Default, FromQueryResult)]
+pub(super) struct TokenSums {
+    pub tokens_prompt: Option<i64>,
+    pub tokens_cached: Option<i64>,
+    pub tokens_candidates: Option<i64>,
+    pub tokens_thoughts: Option<i64>,
+    pub tokens_total: Option<i64>,
+    pub cost_nanos: Option<i64>,
+}
+
+/// The aggregates of [`TokenSums`], for a SELECT.
+pub(super) const TOKEN_SUMS: &str = "sum(tokens_prompt) AS tokens_prompt, \
+    sum(tokens_cached) AS tokens_cached, sum(tokens_candidates) AS tokens_candidates, \
+    sum(tokens_thoughts) AS tokens_thoughts, sum(tokens_total) AS tokens_total, \
+    sum(cost_nanos) AS cost_nanos";
+
+impl TokenSums {
+    /// The sums as the domain has them.
+    pub(super) fn tokens(&self) -> Tokens {
+        Tokens {
+            prompt: self.tokens_prompt.map(unsigned),
+            cached: self.tokens_cached.map(unsigned),
+            candidates: self.tokens_candidates.map(unsigned),
+            thoughts: self.tokens_thoughts.map(unsigned),
+            total: self.tokens_total.map(unsigned),
+        }
+    }
+}

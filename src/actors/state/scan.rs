@@ -1,0 +1,305 @@
+//! What a look at the tree changes.
+
+use std::collections::BTreeSet;
+
+use sea_orm::DatabaseTransaction;
+use serde_json::json;
+
+use super::messages::{
+    ApplyScan, KnownPage, ListImageFaults, NewPage, PagesOfBooks, Rechained, RecordOddities,
+    StateError, StateResult,
+};
+use super::pages::{Cause, Pages};
+use super::rows::word;
+use super::sql::{
+    CHUNK_ROWS, execute, execute_exactly, json_list, optional_text, rows, signed, small, text,
+    texts,
+};
+use super::{Apply, Rules};
+use crate::domain::failure::ErrorType;
+use crate::domain::ids::{RecordKey, ScopeToken};
+use crate::domain::page::{PageEvent, PageStage, SEEN};
+
+impl Apply for ApplyScan {
+    type Reply = ();
+
+    /// Pages that go back come first, so that nobody is let past a page that is to run again.
+    async fn apply(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<()> {
+        self.requeue(tx, rules).await?;
+        self.register(tx, rules).await?;
+        self.rescope(tx).await?;
+        self.adopt(tx, rules).await?;
+        self.skip(tx, rules).await?;
+        self.rechain(tx, rules).await
+    }
+}
+
+impl ApplyScan {
+    fn cause(&self) -> Cause<'_> {
+        Cause {
+            run: Some(&self.run),
+            batch: None,
+        }
+    }
+
+    async fn requeue(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<()> {
+        let changes = &self.changes.requeue;
+        let mut pages = Pages::load(tx, changes.iter().map(|(key, _event)| key)).await?;
+        for (key, event) in changes {
+            pages.apply(key, event, &self.cause(), "")?;
+        }
+        pages.write(tx, rules, self.at).await?;
+        Ok(())
+    }
+
+    async fn register(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<()> {
+        let mut found: Vec<&NewPage> = self.changes.register.iter().collect();
+        found.sort_by(|a, b| a.key.cmp(&b.key));
+        found.dedup_by(|a, b| a.key == b.key);
+        for chunk in found.chunks(CHUNK_ROWS) {
+            let waited_for = chunk.iter().filter_map(|page| page.waits_for.as_ref());
+            let open = passable(tx, rules, waited_for).await?;
+            let list = json_list(chunk.iter().map(|page| {
+                let waits_for = still_waits(&page.key, page.waits_for.as_ref(), &open);
+                json!([
+                    page.key.as_str(),
+                    page.book,
+                    page.levels,
+                    page.number,
+                    page.predecessor.as_ref().map(RecordKey::as_str),
+                    waits_for,
+                    page.chain_ahead,
+                ])
+            }));
+            let run = text(&self.run);
+            let at = text(self.at);
+            let seen = [list.clone(), at.clone(), run.clone(), SEEN.into()];
+            let noted = execute(tx, NOTE_SEEN, seen).await?;
+            let values = [list, at, run, text(&self.scope)];
+            let inserted = execute(tx, INSERT_PAGES, values).await?;
+            if noted != inserted {
+                return Err(StateError::Conflict(format!(
+                    "{inserted} pages were registered but {noted} noted"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    async fn rescope(&self, tx: &DatabaseTransaction) -> StateResult<()> {
+        let keys: BTreeSet<&RecordKey> = self.changes.rescope.iter().collect();
+        let keys: Vec<&RecordKey> = keys.into_iter().collect();
+        for chunk in keys.chunks(CHUNK_ROWS) {
+            let list = json_list(chunk.iter().map(|key| key.as_str()));
+            let values = [list, text(&self.scope), text(self.at)];
+            execute_exactly(tx, RESCOPE, values, chunk.len()).await?;
+        }
+        Ok(())
+    }
+
+    async fn adopt(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<()> {
+        let changes = &self.changes.adopt;
+        let mut pages = Pages::load(tx, changes.iter().map(|output| &output.key)).await?;
+        for output in changes {
+            let event = PageEvent::Adopted {
+                output: output.sha256.clone(),
+            };
+            let row = pages.apply(&output.key, &event, &self.cause(), "")?;
+            row.output_bytes = Some(signed(output.bytes));
+        }
+        pages.write(tx, rules, self.at).await?;
+        Ok(())
+    }
+
+    async fn skip(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<()> {
+        let changes = &self.changes.label_vanished;
+        let mut pages = Pages::load(tx, changes).await?;
+        for key in changes {
+            pages.apply(key, &PageEvent::LabelVanished, &self.cause(), "")?;
+        }
+        pages.write(tx, rules, self.at).await?;
+        Ok(())
+    }
+
+    async fn rechain(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<()> {
+        let mut changes: Vec<&Rechained> = self.changes.rechain.iter().collect();
+        changes.sort_by(|a, b| a.key.cmp(&b.key));
+        changes.dedup_by(|a, b| a.key == b.key);
+        for chunk in changes.chunks(CHUNK_ROWS) {
+            let waited_for = chunk.iter().filter_map(|page| page.waits_for.as_ref());
+            let open = passable(tx, rules, waited_for).await?;
+            let list = json_list(chunk.iter().map(|page| {
+                json!([
+                    page.key.as_str(),
+                    page.predecessor.as_ref().map(RecordKey::as_str),
+                    still_waits(&page.key, page.waits_for.as_ref(), &open),
+                    page.chain_ahead,
+                ])
+            }));
+            execute_exactly(tx, RECHAIN, [list, text(self.at)], chunk.len()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Those of the pages waited for that nobody has to wait for.
+async fn passable<'a>(
+    tx: &DatabaseTransaction,
+    rules: &Rules,
+    keys: impl Iterator<Item = &'a RecordKey>,
+) -> StateResult<BTreeSet<String>> {
+    let mut keys: Vec<&str> = keys.map(RecordKey::as_str).collect();
+    if keys.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    keys.sort_unstable();
+    let also = if rules.unlock_behind_dead {
+        PageStage::Dead
+    } else {
+        PageStage::Completed
+    };
+    let values = [
+        json_list(keys),
+        PageStage::Completed.as_str().into(),
+        also.as_str().into(),
+    ];
+    let open = texts(
+        tx,
+        "SELECT record_key FROM pages
+         WHERE record_key IN (SELECT value FROM json_each(?1)) AND stage IN (?2, ?3)",
+        values,
+    )
+    .await?;
+    Ok(open.into_iter().collect())
+}
+
+fn still_waits<'a>(
+    key: &RecordKey,
+    waits_for: Option<&'a RecordKey>,
+    open: &BTreeSet<String>,
+) -> Option<&'a str> {
+    waits_for
+        .filter(|other| *other != key && !open.contains(other.as_str()))
+        .map(RecordKey::as_str)
+}
+
+/// Comes before [`INSERT_PAGES`]: what is not there yet is what will be inserted.
+const NOTE_SEEN: &str = "
+    INSERT INTO page_events
+        (record_key, at, from_stage, to_stage, event, run_id, correlation_id, details)
+    SELECT j.value->>0, ?2, NULL, 'discovered', ?4, ?3, ?3, '{}'
+    FROM json_each(?1) AS j
+    WHERE NOT EXISTS (SELECT 1 FROM pages AS p WHERE p.record_key = j.value->>0)";
+
+const INSERT_PAGES: &str = "
+    INSERT INTO pages
+        (record_key, book, levels, page_number, predecessor, waits_for, chain_ahead,
+         stage, status, scope, run_id, created_at, updated_at)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6,
+           'discovered', 'on the work list', ?4, ?3, ?2, ?2
+    FROM json_each(?1) WHERE true
+    ON CONFLICT (record_key) DO NOTHING";
+
+const RESCOPE: &str = "
+    UPDATE pages SET scope = ?2, updated_at = ?3
+    WHERE record_key IN (SELECT value FROM json_each(?1))";
+
+const RECHAIN: &str = "
+    UPDATE pages SET predecessor = c.value->>1, waits_for = c.value->>2,
+                     chain_ahead = c.value->>3, updated_at = ?2
+    FROM json_each(?1) AS c
+    WHERE pages.record_key = c.value->>0";
+
+impl Apply for RecordOddities {
+    type Reply = ();
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<()> {
+        execute(tx, "DELETE FROM scan_oddities", []).await?;
+        for chunk in self.oddities.chunks(CHUNK_ROWS) {
+            let list = json_list(
+                chunk
+                    .iter()
+                    .map(|oddity| json!([oddity.path, oddity.kind, oddity.detail])),
+            );
+            execute_exactly(
+                tx,
+                "INSERT INTO scan_oddities (run_id, path, kind, detail, created_at)
+                 SELECT ?2, value->>0, value->>1, value->>2, ?3 FROM json_each(?1)",
+                [list, text(&self.run), text(self.at)],
+                chunk.len(),
+            )
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(sea_orm::FromQueryResult)]
+struct KnownRow {
+    record_key: String,
+    page_number: i64,
+    stage: String,
+    predecessor: Option<String>,
+    waits_for: Option<String>,
+    chain_ahead: i64,
+    scope: Option<String>,
+    error: Option<String>,
+}
+
+impl Apply for PagesOfBooks {
+    type Reply = Vec<KnownPage>;
+    const WRITES: bool = false;
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Vec<KnownPage>> {
+        let found: Vec<KnownRow> = rows(
+            tx,
+            PAGES_OF_BOOKS,
+            [json_list(self.books.iter().map(String::as_str))],
+        )
+        .await?;
+        found.into_iter().map(known_page).collect()
+    }
+}
+
+pub(super) const PAGES_OF_BOOKS: &str = "
+    SELECT record_key, page_number, stage, predecessor, waits_for, chain_ahead, scope, error
+    FROM pages WHERE book IN (SELECT value FROM json_each(?1)) ORDER BY record_key";
+
+fn known_page(row: KnownRow) -> StateResult<KnownPage> {
+    let thing = format!("page '{}'", row.record_key);
+    let stage = word(&thing, &row.stage, PageStage::parse)?;
+    let dead_for = match (stage, &row.error) {
+        (PageStage::Dead, Some(error)) => Some(word(&thing, error, ErrorType::parse)?),
+        _ => None,
+    };
+    Ok(KnownPage {
+        key: RecordKey::from(row.record_key),
+        number: small(row.page_number),
+        stage,
+        predecessor: row.predecessor.map(RecordKey::from),
+        waits_for: row.waits_for.map(RecordKey::from),
+        chain_ahead: small(row.chain_ahead),
+        scope: row.scope.map(ScopeToken::from),
+        dead_for,
+    })
+}
+
+impl Apply for ListImageFaults {
+    type Reply = Vec<RecordKey>;
+    const WRITES: bool = false;
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Vec<RecordKey>> {
+        let values = [
+            text(&self.scope),
+            optional_text(self.after.as_ref()),
+            signed(self.limit).into(),
+        ];
+        let keys = texts(tx, IMAGE_FAULTS, values).await?;
+        Ok(keys.into_iter().map(RecordKey::from).collect())
+    }
+}
+
+pub(super) const IMAGE_FAULTS: &str = "
+    SELECT record_key FROM pages
+    WHERE stage = 'dead' AND error = 'ImageError' AND scope = ?1 AND record_key > coalesce(?2, '')
+    ORDER BY record_key LIMIT ?3";

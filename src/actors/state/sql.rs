@@ -1,0 +1,153 @@
+//! The few ways in which this room talks SQL: a statement, its rows, and lists as one JSON parameter.
+
+use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, Value};
+
+use super::messages::{StateError, StateResult};
+
+/// Rows that one statement writes or looks up. One JSON parameter carries them, so the limit on
+/// bound parameters does not matter; the size of that parameter does.
+pub(super) const CHUNK_ROWS: usize = 1_000;
+
+impl From<DbErr> for StateError {
+    fn from(error: DbErr) -> Self {
+        StateError::Db(error.to_string())
+    }
+}
+
+fn statement<const N: usize>(
+    conn: &impl ConnectionTrait,
+    sql: &str,
+    values: [Value; N],
+) -> Statement {
+    Statement::from_sql_and_values(conn.get_database_backend(), sql, values)
+}
+
+/// Executes a statement and gives the number of rows that it touched.
+pub(super) async fn execute<const N: usize>(
+    conn: &impl ConnectionTrait,
+    sql: &str,
+    values: [Value; N],
+) -> StateResult<u64> {
+    let done = conn.execute_raw(statement(conn, sql, values)).await?;
+    Ok(done.rows_affected())
+}
+
+/// Executes a statement that must touch exactly `expected` rows.
+///
+/// Everything that is written was read in the same transaction, so another number is a fault of
+/// ours: better to stop than to go on from a state that is not what it seems.
+pub(super) async fn execute_exactly<const N: usize>(
+    conn: &impl ConnectionTrait,
+    sql: &str,
+    values: [Value; N],
+    expected: usize,
+) -> StateResult<()> {
+    let touched = execute(conn, sql, values).await?;
+    if touched == as_u64(expected) {
+        return Ok(());
+    }
+    Err(StateError::Conflict(format!(
+        "a change was to touch {expected} rows but touched {touched}"
+    )))
+}
+
+/// Gives all rows of a question.
+pub(super) async fn rows<T: FromQueryResult, const N: usize>(
+    conn: &impl ConnectionTrait,
+    sql: &str,
+    values: [Value; N],
+) -> StateResult<Vec<T>> {
+    let found = conn.query_all_raw(statement(conn, sql, values)).await?;
+    let rows: Result<Vec<T>, DbErr> = found
+        .iter()
+        .map(|row| T::from_query_result(row, ""))
+        .collect();
+    Ok(rows?)
+}
+
+/// Gives the first row of a question.
+pub(super) async fn first<T: FromQueryResult, const N: usize>(
+    conn: &impl ConnectionTrait,
+    sql: &str,
+    values: [Value; N],
+) -> StateResult<Option<T>> {
+    let found = conn.query_one_raw(statement(conn, sql, values)).await?;
+    Ok(found
+        .map(|row| T::from_query_result(&row, ""))
+        .transpose()?)
+}
+
+/// Gives the first column of every row.
+pub(super) async fn texts<const N: usize>(
+    conn: &impl ConnectionTrait,
+    sql: &str,
+    values: [Value; N],
+) -> StateResult<Vec<String>> {
+    let found = conn.query_all_raw(statement(conn, sql, values)).await?;
+    let texts: Result<Vec<String>, DbErr> = found.iter().map(|row| row.try_get_by(0)).collect();
+    Ok(texts?)
+}
+
+/// Gives the first column of the only row, nothing counted as zero.
+pub(super) async fn number<const N: usize>(
+    conn: &impl ConnectionTrait,
+    sql: &str,
+    values: [Value; N],
+) -> StateResult<u64> {
+    let found = conn.query_one_raw(statement(conn, sql, values)).await?;
+    let value: Option<i64> = match found {
+        Some(row) => row.try_get_by(0)?,
+        None => None,
+    };
+    Ok(unsigned(value.unwrap_or(0)))
+}
+
+/// Gives the first column of the only row, if there is one and it is not null.
+pub(super) async fn maybe_text<const N: usize>(
+    conn: &impl ConnectionTrait,
+    sql: &str,
+    values: [Value; N],
+) -> StateResult<Option<String>> {
+    let found = conn.query_one_raw(statement(conn, sql, values)).await?;
+    match found {
+        Some(row) => Ok(row.try_get_by(0)?),
+        None => Ok(None),
+    }
+}
+
+/// Writes values as one JSON array, to be read by `json_each`.
+pub(super) fn json_list<T: Into<serde_json::Value>>(values: impl IntoIterator<Item = T>) -> Value {
+    let list: Vec<serde_json::Value> = values.into_iter().map(Into::into).collect();
+    serde_json::Value::Array(list).to_string().into()
+}
+
+/// The text of anything that can be shown, as a parameter.
+pub(super) fn text(value: impl std::fmt::Display) -> Value {
+    value.to_string().into()
+}
+
+/// The text of anything that can be shown, or null.
+pub(super) fn optional_text(value: Option<impl std::fmt::Display>) -> Value {
+    value.map(|value| value.to_string()).into()
+}
+
+/// A count as the database keeps it. Larger ones than it can keep do not occur: they would be
+/// bytes or tokens beyond what the world holds.
+pub(super) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A count from the database. CHECKs keep negative ones out.
+pub(super) fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+/// A small count from the database.
+pub(super) fn small(value: i64) -> u32 {
+    u32::try_from(value.max(0)).unwrap_or(u32::MAX)
+}
+
+/// A length as a count.
+pub(super) fn as_u64(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}

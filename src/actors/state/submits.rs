@@ -1,0 +1,488 @@
+//! Submissions: how one is loaded, moved by `domain::batch::next`, written with its history, and
+//! what the create, the remote list and the job said.
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+
+use entity::{active_batches, submission_events, submissions};
+
+use super::messages::{
+    BeginSubmit, EndBatch, RecordLookup, RecordPoll, RecordSubmit, StateError, StateResult,
+};
+use super::pages::{Cause, Pages, mark_deleting};
+use super::rows::{TOKEN_SUMS, TokenSums, batch_state, put_batch_state};
+use super::sql::{execute, execute_exactly, first, json_list, number, signed, text, unsigned};
+use super::{Apply, Rules};
+use crate::domain::attempt::Tally;
+use crate::domain::batch::{BatchEvent, BatchStage, BatchState, next};
+use crate::domain::ids::{BatchId, RunId};
+use crate::domain::page::{PageEvent, PageStage};
+use crate::domain::remote::{RemoteBatchState, RemoteOutput, RemoteStats};
+use crate::domain::time::Timestamp;
+
+/// A submission as it was read in this transaction.
+pub(super) struct Submission {
+    pub row: submissions::Model,
+    pub state: BatchState,
+}
+
+impl Submission {
+    pub(super) async fn load(tx: &DatabaseTransaction, batch: &BatchId) -> StateResult<Self> {
+        let row = submissions::Entity::find_by_id(batch.as_str())
+            .one(tx)
+            .await?
+            .ok_or_else(|| StateError::Missing(format!("batch '{batch}'")))?;
+        let state = batch_state(&row)?;
+        Ok(Submission { row, state })
+    }
+
+    pub(super) fn batch(&self) -> BatchId {
+        BatchId::from(self.row.batch_id.as_str())
+    }
+
+    pub(super) fn run(&self) -> RunId {
+        RunId::from(self.row.run_id.as_str())
+    }
+
+    /// The start of a change of this row.
+    pub(super) fn change(&self, at: Timestamp) -> submissions::ActiveModel {
+        submissions::ActiveModel {
+            updated_at: Set(at.to_string()),
+            ..Default::default()
+        }
+    }
+
+    /// Refuses what makes sense in one state only.
+    pub(super) fn expect(&self, stage: BatchStage) -> StateResult<()> {
+        if self.state.stage() == stage {
+            return Ok(());
+        }
+        Err(StateError::Conflict(format!(
+            "batch '{}' is {}, not {stage}",
+            self.row.batch_id,
+            self.state.stage()
+        )))
+    }
+
+    /// Writes a change, guarded by the state that was read.
+    pub(super) async fn write(
+        &self,
+        tx: &DatabaseTransaction,
+        change: submissions::ActiveModel,
+    ) -> StateResult<()> {
+        let done = submissions::Entity::update_many()
+            .set(change)
+            .filter(submissions::Column::BatchId.eq(self.row.batch_id.as_str()))
+            .filter(submissions::Column::State.eq(self.row.state.as_str()))
+            .exec(tx)
+            .await?;
+        if done.rows_affected == 1 {
+            return Ok(());
+        }
+        Err(StateError::Conflict(format!(
+            "batch '{}' is no longer {}",
+            self.row.batch_id, self.row.state
+        )))
+    }
+
+    /// Applies an event: the state, the batch as operators see it, and the history.
+    pub(super) async fn step(
+        &self,
+        tx: &DatabaseTransaction,
+        event: &BatchEvent,
+        note: &str,
+        at: Timestamp,
+        mut change: submissions::ActiveModel,
+    ) -> StateResult<BatchState> {
+        let after = next(&self.state, event)?;
+        put_batch_state(&mut change, &after, at);
+        if !note.is_empty() {
+            change.note = Set(note.to_owned());
+        }
+        self.write(tx, change).await?;
+        let status = match after.stage() {
+            BatchStage::Settled => "completed",
+            BatchStage::Abandoned => "failed",
+            BatchStage::Planned
+            | BatchStage::Submitting
+            | BatchStage::InDoubt
+            | BatchStage::Submitted
+            | BatchStage::Ready => "active",
+        };
+        active_batches::Entity::update_many()
+            .set(active_batches::ActiveModel {
+                status: Set(status.to_owned()),
+                updated_at: Set(at.to_string()),
+                ..Default::default()
+            })
+            .filter(active_batches::Column::BatchId.eq(self.row.batch_id.as_str()))
+            .exec(tx)
+            .await?;
+        let before = Some(self.state.stage());
+        note_history(
+            tx,
+            &self.batch(),
+            before,
+            after.stage(),
+            event.as_str(),
+            note,
+            at,
+        )
+        .await?;
+        Ok(after)
+    }
+
+    /// Applies an event that may end the batch, as long as that leaves no member open.
+    pub(super) async fn record(
+        &self,
+        tx: &DatabaseTransaction,
+        event: &BatchEvent,
+        note: &str,
+        at: Timestamp,
+        mut change: submissions::ActiveModel,
+    ) -> StateResult<BatchState> {
+        match event {
+            BatchEvent::Settled => {
+                return Err(StateError::Conflict(
+                    "a batch is settled by SettleBatch only".to_owned(),
+                ));
+            }
+            BatchEvent::SubmitAccepted { .. } | BatchEvent::LookupFound { .. } => {
+                change.submitted_at = Set(Some(at.to_string()));
+            }
+            // Each doubt is looked into afresh.
+            BatchEvent::SubmitUnclear { .. } => {
+                change.lookups = Set(0);
+                change.last_lookup_at = Set(None);
+            }
+            _ => {}
+        }
+        let ends = next(&self.state, event)?.stage() == BatchStage::Abandoned;
+        if ends {
+            refuse_open(tx, &self.batch()).await?;
+            put_sums(&mut change, &token_sums(tx, &self.batch()).await?);
+        }
+        let after = self.step(tx, event, note, at, change).await?;
+        if ends {
+            self.release_members(tx, at).await?;
+        }
+        Ok(after)
+    }
+
+    /// Lets go of the members and of the remote files, and gives the number of pages that may be
+    /// sent again.
+    pub(super) async fn release_members(
+        &self,
+        tx: &DatabaseTransaction,
+        at: Timestamp,
+    ) -> StateResult<u64> {
+        let batch = &self.row.batch_id;
+        let waiting = number(
+            tx,
+            "SELECT count(*) FROM batch_record_keys AS m JOIN pages AS p ON p.record_key = m.record_key
+             WHERE m.batch_id = ?1 AND (p.stage = 'discovered' AND p.batch_id = ?1
+                                        OR p.stage = 'uploaded')",
+            [text(batch)],
+        )
+        .await?;
+        execute(tx, FREE_IMAGES, [text(batch), text(at)]).await?;
+        execute(tx, FREE_PAGES, [text(batch), text(at)]).await?;
+        let inflight = "DELETE FROM inflight_records WHERE batch_id = ?1";
+        execute(tx, inflight, [text(batch)]).await?;
+        let lines: Vec<String> = self.row.lines_file.iter().cloned().collect();
+        mark_deleting(tx, &lines, at).await?;
+        Ok(waiting)
+    }
+}
+
+/// A member's image goes, unless the page waits with it for its next batch.
+const FREE_IMAGES: &str = "
+    UPDATE remote_files SET state = 'deleting', updated_at = ?2
+    WHERE state = 'live' AND name IN (
+        SELECT a.image_file FROM attempts AS a
+        LEFT JOIN pages AS p ON p.record_key = a.record_key AND p.image_file = a.image_file
+        WHERE a.batch_id = ?1 AND p.record_key IS NULL)";
+
+const FREE_PAGES: &str = "UPDATE pages SET batch_id = NULL, updated_at = ?2 WHERE batch_id = ?1";
+
+/// Adds a line to a batch's history.
+pub(super) async fn note_history(
+    tx: &DatabaseTransaction,
+    batch: &BatchId,
+    before: Option<BatchStage>,
+    after: BatchStage,
+    event: &str,
+    note: &str,
+    at: Timestamp,
+) -> StateResult<()> {
+    let row = submission_events::ActiveModel {
+        batch_id: Set(batch.to_string()),
+        at: Set(at.to_string()),
+        from_state: Set(before.map(|stage| stage.as_str().to_owned())),
+        to_state: Set(after.as_str().to_owned()),
+        event: Set(event.to_owned()),
+        note: Set(note.to_owned()),
+        ..Default::default()
+    };
+    submission_events::Entity::insert(row)
+        .exec_without_returning(tx)
+        .await?;
+    Ok(())
+}
+
+/// Refuses to end a batch while a member has no outcome.
+pub(super) async fn refuse_open(tx: &DatabaseTransaction, batch: &BatchId) -> StateResult<()> {
+    let open = number(
+        tx,
+        "SELECT count(*) FROM pages WHERE batch_id = ?1 AND stage IN ('batched','validating')",
+        [text(batch)],
+    )
+    .await?;
+    if open == 0 {
+        return Ok(());
+    }
+    Err(StateError::StillOpen {
+        batch: batch.clone(),
+        open,
+    })
+}
+
+#[derive(sea_orm::FromQueryResult)]
+struct TallyRow {
+    submitted: i64,
+    succeeded: i64,
+    failed: i64,
+    missing: i64,
+    released: i64,
+    open: i64,
+}
+
+/// Counts how the members of a batch ended.
+pub(super) async fn tally(conn: &impl ConnectionTrait, batch: &BatchId) -> StateResult<Tally> {
+    let row: Option<TallyRow> = first(
+        conn,
+        "SELECT count(*) AS submitted,
+                count(*) FILTER (WHERE outcome = 'accepted') AS succeeded,
+                count(*) FILTER (WHERE outcome = 'rejected' AND error_type <> 'MissingResponse') AS failed,
+                count(*) FILTER (WHERE outcome = 'rejected' AND error_type = 'MissingResponse') AS missing,
+                count(*) FILTER (WHERE outcome = 'released') AS released,
+                count(*) FILTER (WHERE outcome = 'pending') AS open
+         FROM attempts WHERE batch_id = ?1",
+        [text(batch)],
+    )
+    .await?;
+    Ok(row.map_or(Tally::default(), |row| Tally {
+        submitted: unsigned(row.submitted),
+        succeeded: unsigned(row.succeeded),
+        failed: unsigned(row.failed),
+        missing: unsigned(row.missing),
+        released: unsigned(row.released),
+        open: unsigned(row.open),
+    }))
+}
+
+/// Sums tokens and cost over a batch's attempts.
+pub(super) async fn token_sums(
+    conn: &impl ConnectionTrait,
+    batch: &BatchId,
+) -> StateResult<TokenSums> {
+    let sql = format!("SELECT {TOKEN_SUMS} FROM attempts WHERE batch_id = ?1");
+    Ok(first(conn, &sql, [text(batch)]).await?.unwrap_or_default())
+}
+
+/// Keeps the sums on the submission, so that nobody has to add up all attempts ever made.
+pub(super) fn put_sums(change: &mut submissions::ActiveModel, sums: &TokenSums) {
+    change.tokens_prompt = Set(sums.tokens_prompt);
+    change.tokens_cached = Set(sums.tokens_cached);
+    change.tokens_candidates = Set(sums.tokens_candidates);
+    change.tokens_thoughts = Set(sums.tokens_thoughts);
+    change.tokens_total = Set(sums.tokens_total);
+    change.cost_nanos = Set(sums.cost_nanos);
+}
+
+/// Keeps the counts on the submission.
+pub(super) fn put_tally(change: &mut submissions::ActiveModel, tally: &Tally) {
+    change.count_submitted = Set(Some(signed(tally.submitted)));
+    change.count_succeeded = Set(Some(signed(tally.succeeded)));
+    change.count_failed = Set(Some(signed(tally.failed)));
+    change.count_missing = Set(Some(signed(tally.missing)));
+    change.count_released = Set(Some(signed(tally.released)));
+}
+
+impl Apply for BeginSubmit {
+    type Reply = ();
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<()> {
+        let submission = Submission::load(tx, &self.batch).await?;
+        let mut change = submission.change(self.at);
+        change.creates = Set(submission.row.creates + 1);
+        submission
+            .step(tx, &BatchEvent::SubmitStarted, "", self.at, change)
+            .await?;
+        Ok(())
+    }
+}
+
+impl Apply for RecordSubmit {
+    type Reply = BatchState;
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<BatchState> {
+        let submission = Submission::load(tx, &self.batch).await?;
+        let change = submission.change(self.at);
+        submission
+            .record(tx, &self.event, &self.note, self.at, change)
+            .await
+    }
+}
+
+impl Apply for RecordLookup {
+    type Reply = BatchState;
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<BatchState> {
+        let submission = Submission::load(tx, &self.batch).await?;
+        submission.expect(BatchStage::InDoubt)?;
+        let mut change = submission.change(self.at);
+        change.lookups = Set(submission.row.lookups + 1);
+        change.last_lookup_at = Set(Some(self.at.to_string()));
+        if !self.extra.is_empty() {
+            let known: Vec<String> =
+                serde_json::from_str(&submission.row.extra_jobs).unwrap_or_default();
+            let mut jobs: std::collections::BTreeSet<String> = known.into_iter().collect();
+            jobs.extend(self.extra.iter().map(ToString::to_string));
+            change.extra_jobs = Set(serde_json::json!(jobs).to_string());
+        }
+        match &self.event {
+            Some(event) => submission.record(tx, event, "", self.at, change).await,
+            None => {
+                submission.write(tx, change).await?;
+                Ok(submission.state)
+            }
+        }
+    }
+}
+
+impl Apply for RecordPoll {
+    type Reply = BatchState;
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<BatchState> {
+        let submission = Submission::load(tx, &self.batch).await?;
+        let mut change = submission.change(self.at);
+        change.polled_at = Set(Some(self.at.to_string()));
+        change.remote_state = Set(Some(self.remote_state.clone()));
+        let RemoteStats {
+            requests,
+            pending,
+            succeeded,
+            failed,
+        } = self.stats;
+        change.remote_requests = Set(requests.map(signed));
+        change.remote_pending = Set(pending.map(signed));
+        change.remote_succeeded = Set(succeeded.map(signed));
+        change.remote_failed = Set(failed.map(signed));
+        match &self.output {
+            None => {}
+            Some(RemoteOutput::Inline) => {
+                change.output_kind = Set(Some("inline".to_owned()));
+                change.output_file = Set(None);
+            }
+            Some(RemoteOutput::File(name)) => {
+                change.output_kind = Set(Some("file".to_owned()));
+                change.output_file = Set(Some(name.to_string()));
+            }
+        }
+        if let Some(ended_at) = self.ended_at {
+            change.ended_at = Set(Some(ended_at.to_string()));
+        }
+        let is_terminal = RemoteBatchState::parse(&self.remote_state).is_terminal();
+        if is_terminal && submission.row.terminal_seen_at.is_none() {
+            change.terminal_seen_at = Set(Some(self.at.to_string()));
+        }
+        match &self.event {
+            // Nothing moved: a look every half minute for two days is no history.
+            None | Some(BatchEvent::Advanced) => {
+                let after = match &self.event {
+                    Some(event) => next(&submission.state, event)?,
+                    None => submission.state.clone(),
+                };
+                if !self.note.is_empty() {
+                    change.note = Set(self.note.clone());
+                }
+                submission.write(tx, change).await?;
+                Ok(after)
+            }
+            Some(event) => {
+                submission
+                    .record(tx, event, &self.note, self.at, change)
+                    .await
+            }
+        }
+    }
+}
+
+impl Apply for EndBatch {
+    type Reply = Tally;
+
+    async fn apply(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<Tally> {
+        let submission = Submission::load(tx, &self.batch).await?;
+        let after = next(&submission.state, &self.event)?;
+        if after.stage() != BatchStage::Abandoned {
+            return Err(StateError::Conflict(format!(
+                "event '{}' does not end batch '{}'",
+                self.event.as_str(),
+                self.batch
+            )));
+        }
+        self.release_pages(tx, rules, &submission).await?;
+        let tally = tally(tx, &self.batch).await?;
+        let mut change = submission.change(self.at);
+        put_tally(&mut change, &tally);
+        submission
+            .record(tx, &self.event, &self.note, self.at, change)
+            .await?;
+        Ok(tally)
+    }
+}
+
+impl EndBatch {
+    async fn release_pages(
+        &self,
+        tx: &DatabaseTransaction,
+        rules: &Rules,
+        submission: &Submission,
+    ) -> StateResult<()> {
+        let run = submission.run();
+        let cause = Cause {
+            run: Some(&run),
+            batch: Some(&self.batch),
+        };
+        let mut pages = Pages::load(tx, self.pages.iter().map(|(key, _event)| key)).await?;
+        for (key, event) in &self.pages {
+            let fits = matches!(
+                event,
+                PageEvent::Released { .. } | PageEvent::ReleasesSpent { .. }
+            );
+            let held = pages.row(key)?.batch_id.as_deref() == Some(self.batch.as_str());
+            if !fits || !held {
+                return Err(StateError::Conflict(format!(
+                    "event '{}' of page '{key}' cannot end batch '{}'",
+                    event.as_str(),
+                    self.batch
+                )));
+            }
+            let row = pages.apply(key, event, &cause, &self.note)?;
+            row.releases += 1;
+            if row.stage != PageStage::Dead.as_str() {
+                row.batch_size_max = self.batch_size_max.map(i64::from);
+            }
+        }
+        pages.write(tx, rules, self.at).await?;
+        let keys = json_list(self.pages.iter().map(|(key, _event)| key.as_str()));
+        let values = [keys, text(&self.batch), text(self.at), text(&self.note)];
+        execute_exactly(tx, RELEASE_ATTEMPTS, values, self.pages.len()).await?;
+        Ok(())
+    }
+}
+
+const RELEASE_ATTEMPTS: &str = "
+    UPDATE attempts SET outcome = 'released', message = ?4, decided_at = ?3
+    WHERE batch_id = ?2 AND record_key IN (SELECT value FROM json_each(?1)) AND outcome = 'pending'";

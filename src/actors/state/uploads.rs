@@ -1,0 +1,306 @@
+//! Claiming pages for upload, and what came of it.
+
+use sea_orm::{DatabaseTransaction, FromQueryResult};
+use serde_json::json;
+
+use super::messages::{
+    ClaimPages, Claimed, ClaimedPage, Counted, ListUploaded, RecordUploads, StateError,
+    StateResult, UploadRecord, Uploaded, UploadedPage,
+};
+use super::pages::{Cause, Pages};
+use super::rows::{instant, maybe_instant};
+use super::sql::{
+    CHUNK_ROWS, execute, execute_exactly, first, json_list, rows, signed, small, text, texts,
+    unsigned,
+};
+use super::{Apply, Rules, remote_files};
+use crate::domain::attempt::FailureDetail;
+use crate::domain::ids::{RecordKey, RunId};
+use crate::domain::page::PageEvent;
+use crate::domain::time::Timestamp;
+
+#[derive(FromQueryResult)]
+struct ClaimRow {
+    record_key: String,
+    failures: i64,
+}
+
+impl Apply for ClaimPages {
+    type Reply = Claimed;
+
+    async fn apply(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<Claimed> {
+        self.expire(tx, rules).await?;
+        let sql = if self.chained {
+            CLAIMABLE
+        } else {
+            CLAIMABLE_UNCHAINED
+        };
+        let values = [text(&self.scope), text(self.at), signed(self.limit).into()];
+        let found: Vec<ClaimRow> = rows(tx, sql, values).await?;
+        let keys: Vec<RecordKey> = found
+            .iter()
+            .map(|row| RecordKey::from(row.record_key.as_str()))
+            .collect();
+        let mut pages = Pages::load(tx, &keys).await?;
+        let mut claimed = Vec::with_capacity(keys.len());
+        for (key, found) in keys.into_iter().zip(&found) {
+            let row = pages.apply(&key, &PageEvent::UploadStarted, &self.cause(), "")?;
+            row.run_id = Some(self.run.to_string());
+            claimed.push(ClaimedPage {
+                upload_cycles: small(row.upload_cycles),
+                failures: small(found.failures),
+                key,
+            });
+        }
+        pages.write(tx, rules, self.at).await?;
+        Ok(Claimed {
+            pages: claimed,
+            remote_bytes: remote_files::held_bytes(tx, self.at).await?,
+        })
+    }
+}
+
+impl ClaimPages {
+    fn cause(&self) -> Cause<'_> {
+        Cause {
+            run: Some(&self.run),
+            batch: None,
+        }
+    }
+
+    /// Sends back the pages whose remote file is too old to be used.
+    async fn expire(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<()> {
+        let expired = texts(tx, EXPIRED, [text(self.usable_until)]).await?;
+        let keys: Vec<RecordKey> = expired.into_iter().map(RecordKey::from).collect();
+        let mut pages = Pages::load(tx, &keys).await?;
+        for key in &keys {
+            pages.apply(key, &PageEvent::FileExpired, &self.cause(), "")?;
+        }
+        pages.write(tx, rules, self.at).await?;
+        Ok(())
+    }
+}
+
+pub(super) const EXPIRED: &str = "
+    SELECT record_key FROM pages
+    WHERE stage = 'uploaded' AND batch_id IS NULL AND image_expires_at <= ?1";
+
+/// The inner question is answered from the index alone; only what is claimed is looked up.
+pub(super) const CLAIMABLE: &str = "
+    SELECT c.record_key, coalesce(f.count, 0) AS failures
+    FROM (SELECT record_key, priority, chain_ahead FROM pages
+          WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NULL AND scope = ?1
+            AND (not_before IS NULL OR not_before <= ?2)
+          ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3) AS c
+    LEFT JOIN failure_counts AS f ON f.record_key = c.record_key
+    ORDER BY c.priority DESC, c.chain_ahead DESC, c.record_key";
+
+/// Two ordered halves, each from its own index.
+pub(super) const CLAIMABLE_UNCHAINED: &str = "
+    SELECT c.record_key, coalesce(f.count, 0) AS failures
+    FROM (SELECT * FROM (
+              SELECT record_key, priority, chain_ahead FROM pages
+              WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NULL AND scope = ?1
+                AND (not_before IS NULL OR not_before <= ?2)
+              ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3)
+          UNION ALL
+          SELECT * FROM (
+              SELECT record_key, priority, chain_ahead FROM pages
+              WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NOT NULL
+                AND scope = ?1 AND (not_before IS NULL OR not_before <= ?2)
+              ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3)) AS c
+    LEFT JOIN failure_counts AS f ON f.record_key = c.record_key
+    ORDER BY c.priority DESC, c.chain_ahead DESC, c.record_key LIMIT ?3";
+
+impl Apply for RecordUploads {
+    type Reply = ();
+
+    async fn apply(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<()> {
+        let cause = Cause {
+            run: Some(&self.run),
+            batch: None,
+        };
+        let mut pages = Pages::load(tx, self.uploads.iter().map(|upload| &upload.key)).await?;
+        let mut images = Vec::new();
+        let mut failures = Vec::new();
+        for upload in &self.uploads {
+            refuse_mismatch(upload)?;
+            let row = pages.apply(&upload.key, &upload.event, &cause, &upload.note)?;
+            if let Some((file, facts)) = &upload.stored {
+                row.put_facts(facts);
+                row.uploaded_at = Some(self.at.to_string());
+                row.upload_cycles = 0;
+                images.push((&upload.key, file));
+            } else if upload.cycle_spent {
+                row.upload_cycles += 1;
+            }
+            if let Some((detail, counted)) = &upload.failure {
+                failures.push(Failure {
+                    key: &upload.key,
+                    batch: "",
+                    attempt_number: row.upload_cycles,
+                    detail,
+                    counted: *counted,
+                });
+            }
+        }
+        images.sort_by(|(a, _), (b, _)| a.cmp(b));
+        remote_files::insert_images(tx, &images, self.at).await?;
+        pages.write(tx, rules, self.at).await?;
+        record_failures(tx, failures, None, Some(&self.run), self.at).await
+    }
+}
+
+/// Only the three ends of an upload are taken here, and a stored image brings its file.
+fn refuse_mismatch(upload: &UploadRecord) -> StateResult<()> {
+    let fits = match (&upload.event, &upload.stored) {
+        (PageEvent::UploadStored { image }, Some((file, _facts))) => {
+            image.file == file.name && image.expires_at == file.expires_at
+        }
+        (PageEvent::UploadDeferred { .. } | PageEvent::UploadRefused { .. }, None) => true,
+        _ => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(StateError::Conflict(format!(
+        "event '{}' of page '{}' does not fit the file that came with it",
+        upload.event.as_str(),
+        upload.key
+    )))
+}
+
+/// One failure to be kept.
+pub(super) struct Failure<'a> {
+    pub key: &'a RecordKey,
+    /// Empty outside of batches.
+    pub batch: &'a str,
+    /// The attempt, or the upload cycle outside of batches.
+    pub attempt_number: i64,
+    pub detail: &'a FailureDetail,
+    pub counted: Counted,
+}
+
+/// Keeps failures, with the texts of the recipe that they happened under, and counts those that
+/// are the page's fault.
+pub(super) async fn record_failures(
+    tx: &DatabaseTransaction,
+    mut failures: Vec<Failure<'_>>,
+    recipe: Option<&str>,
+    run: Option<&RunId>,
+    at: Timestamp,
+) -> StateResult<()> {
+    failures.sort_by(|a, b| a.key.cmp(b.key));
+    for chunk in failures.chunks(CHUNK_ROWS) {
+        let list = json_list(chunk.iter().map(|failure| {
+            let detail = failure.detail;
+            json!([
+                failure.key.as_str(),
+                failure.batch,
+                failure.attempt_number,
+                detail.error.as_str(),
+                detail.message,
+                detail.chain,
+                detail.raw_text,
+                detail.extracted_text,
+                detail.raw_json,
+                i64::from(failure.counted == Counted::Yes),
+            ])
+        }));
+        let values = [
+            list,
+            text(at),
+            recipe.map(str::to_owned).into(),
+            run.map(|run| run.as_str().to_owned()).into(),
+        ];
+        execute_exactly(tx, INSERT_FAILURES, values, chunk.len()).await?;
+        let counted = json_list(
+            chunk
+                .iter()
+                .filter(|failure| failure.counted == Counted::Yes)
+                .map(|failure| failure.key.as_str()),
+        );
+        execute(tx, COUNT_FAILURES, [counted, text(at)]).await?;
+    }
+    Ok(())
+}
+
+const INSERT_FAILURES: &str = "
+    INSERT INTO failure_logs
+        (record_key, batch_id, attempt_number, error_type, error_message, error_traceback,
+         raw_response_text, extracted_text, raw_response_json, counted, run_id, created_at,
+         model_name, prompt_name, prompt_template, generation_config)
+    SELECT j.value->>0, j.value->>1, j.value->>2, j.value->>3, j.value->>4, j.value->>5,
+           j.value->>6, j.value->>7, j.value->>8, j.value->>9, ?4, ?2,
+           r.model, r.prompt_name, r.prompt_template, r.generation_config
+    FROM json_each(?1) AS j LEFT JOIN recipes AS r ON r.recipe_hash = ?3";
+
+const COUNT_FAILURES: &str = "
+    INSERT INTO failure_counts (record_key, count, last_updated)
+    SELECT value, 1, ?2 FROM json_each(?1) WHERE true
+    ON CONFLICT (record_key) DO UPDATE
+        SET count = failure_counts.count + 1, last_updated = excluded.last_updated";
+
+#[derive(FromQueryResult)]
+struct UploadedRow {
+    record_key: String,
+    predecessor: Option<String>,
+    chain_ahead: i64,
+    image_bytes: Option<i64>,
+    image_expires_at: String,
+    batch_size_max: Option<i64>,
+    releases: i64,
+}
+
+#[derive(FromQueryResult)]
+struct WaitingRow {
+    total: i64,
+    oldest: Option<String>,
+}
+
+impl Apply for ListUploaded {
+    type Reply = Uploaded;
+    const WRITES: bool = false;
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Uploaded> {
+        let (scope, usable_until) = (text(&self.scope), text(self.usable_until));
+        let values = [
+            scope.clone(),
+            usable_until.clone(),
+            signed(self.limit).into(),
+        ];
+        let found: Vec<UploadedRow> = rows(tx, UPLOADED, values).await?;
+        let waiting: Option<WaitingRow> = first(tx, UPLOADED_TOTAL, [scope, usable_until]).await?;
+        let (total, oldest) = waiting.map_or((0, None), |row| (row.total, row.oldest));
+        let pages: StateResult<Vec<UploadedPage>> = found.into_iter().map(uploaded_page).collect();
+        Ok(Uploaded {
+            pages: pages?,
+            total: unsigned(total),
+            oldest: maybe_instant("the oldest uploaded page", oldest.as_deref())?,
+        })
+    }
+}
+
+pub(super) const UPLOADED: &str = "
+    SELECT record_key, predecessor, chain_ahead, image_bytes, image_expires_at, batch_size_max,
+           releases
+    FROM pages
+    WHERE stage = 'uploaded' AND batch_id IS NULL AND scope = ?1 AND image_expires_at > ?2
+    ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3";
+
+pub(super) const UPLOADED_TOTAL: &str = "
+    SELECT count(*) AS total, min(uploaded_at) AS oldest FROM pages
+    WHERE stage = 'uploaded' AND batch_id IS NULL AND scope = ?1 AND image_expires_at > ?2";
+
+fn uploaded_page(row: UploadedRow) -> StateResult<UploadedPage> {
+    let thing = format!("page '{}'", row.record_key);
+    Ok(UploadedPage {
+        predecessor: row.predecessor.map(RecordKey::from),
+        chain_ahead: small(row.chain_ahead),
+        image_bytes: unsigned(row.image_bytes.unwrap_or(0)),
+        expires_at: instant(&thing, &row.image_expires_at)?,
+        batch_size_max: row.batch_size_max.map(small),
+        releases: small(row.releases),
+        key: RecordKey::from(row.record_key),
+    })
+}
