@@ -6,7 +6,9 @@
 //! ([`adapters`]), the stages ([`actors`]), and what puts them together ([`pipeline`]).
 
 pub mod actors;
+pub mod adapters;
 pub mod decide;
 pub mod domain;
 pub mod ports;
 pub mod report;
+pub mod wire;

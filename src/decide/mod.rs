@@ -1,6 +1,7 @@
 //! The rules, as functions of values: facts in, a decision and its reason out.
 //!
-//! **Invariant:** nothing here reads a clock or rolls dice; `now` and jitter are arguments.
+//! **Invariant:** nothing here reads a clock or rolls dice, and nothing knows a file, the network
+//! or a serialization format; `now` and jitter are arguments.
 
 pub mod cadence;
 pub mod pack;
@@ -9,3 +10,4 @@ pub mod recover;
 pub mod release;
 pub mod retry;
 pub mod scan;
+pub mod verdict;

@@ -1,0 +1,11 @@
+//! The provider's protocol: what is sent and what comes back, as functions of values.
+//!
+//! **Invariant:** nothing here touches a file, the network, a clock or the settings, and no answer,
+//! however broken, makes anything here panic.
+
+pub mod error;
+pub mod file;
+mod loose;
+pub mod operation;
+pub mod request;
+pub mod response;

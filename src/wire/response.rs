@@ -1,0 +1,380 @@
+//! One line of a result file.
+//!
+//! A line says for itself why it is not an answer; it is never matched by position and its key is
+//! never guessed. The envelope is opened without building what is inside, so that a response that
+//! cannot be read still belongs to its page.
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::loose::cut;
+use super::operation::status;
+pub use crate::domain::answer::{Response, RowBody};
+use crate::domain::attempt::Tokens;
+
+/// The most of a response that is kept as text, in bytes.
+pub const RAW_BYTES_MAX: usize = 64 * 1024;
+
+/// What a line is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    /// White space only.
+    Blank,
+    NotUtf8,
+    /// Not one JSON value, or an envelope that names a field twice.
+    NotJson {
+        detail: String,
+    },
+    NotAnObject,
+    /// No key, or one that is no text.
+    NoKey,
+    /// Two different keys in one line.
+    TwoKeys {
+        first: String,
+        second: String,
+    },
+    /// A key, but neither a response nor an error.
+    NoBody {
+        key: String,
+    },
+    Answer {
+        key: String,
+        body: RowBody,
+    },
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, default)]
+    key: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    metadata: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    response: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    status: Option<&'a RawValue>,
+}
+
+/// Reads one line, without its end.
+pub fn row(line: &[u8]) -> Row {
+    let Ok(text) = std::str::from_utf8(line) else {
+        return Row::NotUtf8;
+    };
+    let text = text.trim_start_matches('\u{feff}').trim();
+    if text.is_empty() {
+        return Row::Blank;
+    }
+    if !text.starts_with('{') {
+        return match serde_json::from_str::<&RawValue>(text) {
+            Ok(_) => Row::NotAnObject,
+            Err(error) => Row::NotJson {
+                detail: error.to_string(),
+            },
+        };
+    }
+    match serde_json::from_str::<Envelope<'_>>(text) {
+        Ok(envelope) => opened(&envelope),
+        Err(error) => Row::NotJson {
+            detail: error.to_string(),
+        },
+    }
+}
+
+fn opened(envelope: &Envelope<'_>) -> Row {
+    let at_top = envelope.key.and_then(as_text);
+    let in_metadata = envelope.metadata.and_then(metadata_key);
+    let key = match (at_top, in_metadata) {
+        (Some(first), Some(second)) if first != second => return Row::TwoKeys { first, second },
+        (Some(key), _) | (None, Some(key)) => key,
+        (None, None) => return Row::NoKey,
+    };
+    let said = [envelope.error, envelope.status].into_iter().flatten();
+    let error = said.clone().find(|raw| is_failure(raw));
+    let body = match (error, envelope.response) {
+        (Some(raw), _) => RowBody::Error(status(raw)),
+        (None, Some(raw)) => RowBody::Response(response(raw.get())),
+        (None, None) => match said.into_iter().next() {
+            Some(raw) => RowBody::Error(status(raw)),
+            None => return Row::NoBody { key },
+        },
+    };
+    Row::Answer { key, body }
+}
+
+fn as_text(raw: &RawValue) -> Option<String> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+fn metadata_key(raw: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Metadata<'a> {
+        #[serde(borrow, default)]
+        key: Option<&'a RawValue>,
+    }
+    let metadata: Metadata<'_> = serde_json::from_str(raw.get()).ok()?;
+    as_text(metadata.key?)
+}
+
+/// A status of code 0, or an empty one, says that nothing failed.
+fn is_failure(raw: &RawValue) -> bool {
+    let status = status(raw);
+    match status.code {
+        Some(code) => code != 0,
+        None => !status.message.is_empty() && raw.get() != "{}",
+    }
+}
+
+/// Reads a response. What cannot be read has no candidates, and its text is kept.
+fn response(raw: &str) -> Response {
+    let value: Value = serde_json::from_str(raw).unwrap_or(Value::Null);
+    let candidates = field(&value, "candidates", "candidates").and_then(Value::as_array);
+    let first = candidates.and_then(|list| list.first());
+    let feedback = field(&value, "promptFeedback", "prompt_feedback");
+    Response {
+        candidates: candidates.map_or(0, Vec::len),
+        finish_reason: first.and_then(|candidate| word(candidate, "finishReason", "finish_reason")),
+        text: first.and_then(text),
+        block_reason: feedback.and_then(|value| word(value, "blockReason", "block_reason")),
+        tokens: field(&value, "usageMetadata", "usage_metadata")
+            .map(tokens)
+            .unwrap_or_default(),
+        model_version: word(&value, "modelVersion", "model_version"),
+        raw: cut(raw, RAW_BYTES_MAX).to_owned(),
+    }
+}
+
+/// All text parts that are not thoughts, joined.
+fn text(candidate: &Value) -> Option<String> {
+    let parts = candidate.get("content")?.get("parts")?.as_array()?;
+    let mut joined: Option<String> = None;
+    for part in parts {
+        let is_thought = part.get("thought").and_then(Value::as_bool) == Some(true);
+        if let Some(text) = part.get("text").and_then(Value::as_str)
+            && !is_thought
+        {
+            joined.get_or_insert_default().push_str(text);
+        }
+    }
+    joined
+}
+
+fn tokens(usage: &Value) -> Tokens {
+    let count = |camel: &str, snake: &str| {
+        let value = field(usage, camel, snake)?;
+        value
+            .as_u64()
+            .or_else(|| value.as_str().and_then(|text| text.parse().ok()))
+    };
+    Tokens {
+        prompt: count("promptTokenCount", "prompt_token_count"),
+        cached: count("cachedContentTokenCount", "cached_content_token_count"),
+        candidates: count("candidatesTokenCount", "candidates_token_count"),
+        thoughts: count("thoughtsTokenCount", "thoughts_token_count"),
+        total: count("totalTokenCount", "total_token_count"),
+    }
+}
+
+fn field<'v>(value: &'v Value, camel: &str, snake: &str) -> Option<&'v Value> {
+    value
+        .get(camel)
+        .or_else(|| value.get(snake))
+        .filter(|found| !found.is_null())
+}
+
+/// A word, or whatever stands in its place, as text.
+fn word(value: &Value, camel: &str, snake: &str) -> Option<String> {
+    match field(value, camel, snake)? {
+        Value::String(text) => Some(text.clone()),
+        other => Some(cut(&other.to_string(), 200).to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GOOD: &str = r#"{"key": "p1", "response": {"candidates": [{"content": {"parts": [{"text": "he"}, {"text": "secret", "thought": true}, {"inlineData": {}}, {"text": "llo"}], "role": "model"}, "finishReason": "STOP", "index": 0}], "usageMetadata": {"promptTokenCount": 1107, "candidatesTokenCount": 5, "totalTokenCount": 1132, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 7}], "thoughtsTokenCount": 20}, "modelVersion": "gemini-3.8-flash", "responseId": "n2"}}"#;
+
+    fn answer(line: &str) -> (String, RowBody) {
+        match row(line.as_bytes()) {
+            Row::Answer { key, body } => (key, body),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_good_line_is_read_whole() {
+        let (key, body) = answer(GOOD);
+        let RowBody::Response(response) = body else {
+            panic!("an error");
+        };
+        assert_eq!(key, "p1");
+        assert_eq!(response.text.as_deref(), Some("hello"));
+        assert_eq!(response.finish_reason.as_deref(), Some("STOP"));
+        assert_eq!(response.candidates, 1);
+        assert_eq!(response.block_reason, None);
+        assert_eq!(response.model_version.as_deref(), Some("gemini-3.8-flash"));
+        assert_eq!(
+            response.tokens,
+            Tokens {
+                prompt: Some(1107),
+                cached: None,
+                candidates: Some(5),
+                thoughts: Some(20),
+                total: Some(1132)
+            }
+        );
+        assert!(response.raw.starts_with("{\"candidates\""));
+    }
+
+    fn check(line: &[u8], expected: Row) {
+        assert_eq!(row(line), expected, "{}", String::from_utf8_lossy(line));
+    }
+
+    #[test]
+    fn what_is_no_answer_says_why() {
+        check(b"", Row::Blank);
+        check(b" \r", Row::Blank);
+        check(b"\xff{}", Row::NotUtf8);
+        check(b"[1]", Row::NotAnObject);
+        check(b"5", Row::NotAnObject);
+        check(b"{}", Row::NoKey);
+        check(br#"{"key":5,"response":{}}"#, Row::NoKey);
+        check(br#"{"key":null,"response":{}}"#, Row::NoKey);
+        check(br#"{"key":"a"}"#, Row::NoBody { key: "a".into() });
+        check(
+            br#"{"key":"a","response":null}"#,
+            Row::NoBody { key: "a".into() },
+        );
+        check(
+            br#"{"key":"a","metadata":{"key":"b"},"response":{}}"#,
+            Row::TwoKeys {
+                first: "a".into(),
+                second: "b".into(),
+            },
+        );
+        for broken in ["nothing", "{\"key\":", r#"{"key":"a","key":"b"}"#, "{} {}"] {
+            assert!(
+                matches!(row(broken.as_bytes()), Row::NotJson { .. }),
+                "{broken}"
+            );
+        }
+    }
+
+    #[test]
+    fn keys_are_found_in_both_places() {
+        assert_eq!(answer(r#"{"metadata":{"key":"m"},"response":{}}"#).0, "m");
+        assert_eq!(
+            answer(r#"{"key":"m","metadata":{"key":"m"},"response":{}}"#).0,
+            "m"
+        );
+        assert_eq!(answer(r#"{"key":"","response":{}}"#).0, "");
+        assert_eq!(answer("\u{feff}{\"key\":\"b\",\"response\":{}}\r").0, "b");
+    }
+
+    fn check_error(line: &str, code: Option<i64>, message: &str) {
+        let expected = RowBody::Error(crate::domain::remote::RemoteStatus {
+            code,
+            message: message.into(),
+        });
+        assert_eq!(answer(line).1, expected, "{line}");
+    }
+
+    #[test]
+    fn errors_are_found_in_both_places() {
+        check_error(
+            r#"{"key":"a","error":{"code":13,"message":"m"}}"#,
+            Some(13),
+            "m",
+        );
+        check_error(r#"{"key":"a","status":{"code":"8"}}"#, Some(8), "");
+        check_error(r#"{"key":"a","error":"broken"}"#, None, "broken");
+        check_error(r#"{"key":"a","error":{}}"#, None, "");
+        check_error(
+            r#"{"key":"a","response":{},"error":{"code":1}}"#,
+            Some(1),
+            "",
+        );
+        for fine in [
+            r#"{"key":"a","response":{},"status":{}}"#,
+            r#"{"key":"a","response":{},"status":{"code":0}}"#,
+            r#"{"key":"a","response":{},"status":""}"#,
+        ] {
+            assert!(matches!(answer(fine).1, RowBody::Response(_)), "{fine}");
+        }
+    }
+
+    #[test]
+    fn a_response_that_cannot_be_read_still_belongs_to_its_page() {
+        let deep = format!(
+            r#"{{"key":"a","response":{}1{}}}"#,
+            "[".repeat(50_000),
+            "]".repeat(50_000)
+        );
+        let (key, body) = answer(&deep);
+        let RowBody::Response(response) = body else {
+            panic!()
+        };
+        assert_eq!((key.as_str(), response.candidates), ("a", 0));
+        assert_eq!(response.raw.len(), RAW_BYTES_MAX);
+        let lone = r#"{"key":"a","response":{"candidates":[{"finishReason":"STOP","content":{"parts":[{"text":"\ud800"}]}}]}}"#;
+        assert!(matches!(
+            answer(lone).1,
+            RowBody::Response(Response { candidates: 0, .. })
+        ));
+    }
+
+    #[test]
+    fn blocked_and_empty_responses_have_no_text() {
+        let (_, blocked) =
+            answer(r#"{"key":"a","response":{"promptFeedback":{"blockReason":"SAFETY"}}}"#);
+        let RowBody::Response(blocked) = blocked else {
+            panic!()
+        };
+        assert_eq!(
+            (blocked.block_reason.as_deref(), blocked.candidates),
+            (Some("SAFETY"), 0)
+        );
+        let (_, silent) = answer(
+            r#"{"key":"a","response":{"candidates":[{"finish_reason":"MAX_TOKENS","content":{"role":"model"}}]}}"#,
+        );
+        let RowBody::Response(silent) = silent else {
+            panic!()
+        };
+        assert_eq!(
+            (silent.text, silent.finish_reason.as_deref()),
+            (None, Some("MAX_TOKENS"))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            row(&bytes);
+            let _ = super::super::operation::batch(&bytes);
+            let _ = super::super::operation::inline_lines(&bytes);
+            let _ = super::super::file::file_page(&bytes);
+        }
+
+        #[test]
+        fn no_mutation_panics(at in 0..GOOD.len(), byte in any::<u8>(), cut in 0..GOOD.len()) {
+            let mut bytes = GOOD.as_bytes().to_vec();
+            bytes[at] = byte;
+            row(&bytes);
+            row(&bytes[..cut]);
+            bytes.remove(at);
+            row(&bytes);
+        }
+
+        #[test]
+        fn any_json_passes_through(text in "[\\[\\]{}\",:a-c0-9 \\\\u]{0,200}") {
+            row(text.as_bytes());
+            row(format!(r#"{{"key":"k","response":{text}}}"#).as_bytes());
+            row(format!(r#"{{"key":"k","error":{text}}}"#).as_bytes());
+        }
+    }
+}
