@@ -2,7 +2,6 @@
 
 use uuid::{NoContext, Timestamp as UuidTime, Uuid};
 
-use crate::domain::ids::BatchId;
 use crate::domain::time::Timestamp;
 use crate::ports::entropy::Entropy;
 
@@ -11,11 +10,11 @@ use crate::ports::entropy::Entropy;
 pub struct OsEntropy;
 
 impl Entropy for OsEntropy {
-    fn batch_id(&self, now: Timestamp) -> BatchId {
+    fn unique_id(&self, now: Timestamp) -> String {
         let micros = u64::try_from(now.as_micros()).unwrap_or(0);
         let nanos = u32::try_from(micros % 1_000_000 * 1_000).unwrap_or(0);
         let time = UuidTime::from_unix(NoContext, micros / 1_000_000, nanos);
-        BatchId::new(Uuid::new_v7(time).to_string())
+        Uuid::new_v7(time).to_string()
     }
 
     fn fraction(&self) -> f64 {
@@ -33,14 +32,11 @@ mod tests {
     fn ids_are_unique_and_sort_by_time() {
         let early = Timestamp::parse("2026-11-21T10:00:00Z").unwrap();
         let later = Timestamp::parse("2026-11-21T10:00:00.001Z").unwrap();
-        let first = OsEntropy.batch_id(early);
-        assert_ne!(first, OsEntropy.batch_id(early));
-        assert!(first < OsEntropy.batch_id(later));
-        assert_eq!(
-            Uuid::parse_str(first.as_str()).unwrap().get_version_num(),
-            7
-        );
-        OsEntropy.batch_id(Timestamp::from_micros(-5));
+        let first = OsEntropy.unique_id(early);
+        assert_ne!(first, OsEntropy.unique_id(early));
+        assert!(first < OsEntropy.unique_id(later));
+        assert_eq!(Uuid::parse_str(&first).unwrap().get_version_num(), 7);
+        OsEntropy.unique_id(Timestamp::from_micros(-5));
     }
 
     #[test]

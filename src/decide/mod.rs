@@ -4,6 +4,7 @@
 //! or a serialization format; `now` and jitter are arguments.
 
 pub mod cadence;
+pub mod cost;
 pub mod pack;
 pub mod poll;
 pub mod recover;

@@ -35,7 +35,9 @@ impl Apply for ClaimPages {
         } else {
             CLAIMABLE_UNCHAINED
         };
-        let values = [text(&self.scope), text(self.at), signed(self.limit).into()];
+        let room = self.ahead_max.saturating_sub(self.ahead(tx).await?);
+        let limit = self.limit.min(room);
+        let values = [text(&self.scope), text(self.at), signed(limit).into()];
         let found: Vec<ClaimRow> = rows(tx, sql, values).await?;
         let keys: Vec<RecordKey> = found
             .iter()
@@ -68,6 +70,11 @@ impl ClaimPages {
         }
     }
 
+    /// How many pages are on their way to a batch already.
+    async fn ahead(&self, tx: &DatabaseTransaction) -> StateResult<u64> {
+        super::sql::number(tx, AHEAD, []).await
+    }
+
     /// Sends back the pages whose remote file is too old to be used.
     async fn expire(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<()> {
         let expired = texts(tx, EXPIRED, [text(self.usable_until)]).await?;
@@ -80,6 +87,10 @@ impl ClaimPages {
         Ok(())
     }
 }
+
+pub(super) const AHEAD: &str = "
+    SELECT (SELECT count(*) FROM pages WHERE stage = 'uploading')
+         + (SELECT count(*) FROM pages WHERE stage = 'uploaded' AND batch_id IS NULL)";
 
 pub(super) const EXPIRED: &str = "
     SELECT record_key FROM pages

@@ -1,0 +1,306 @@
+//! Request lines: what is asked about each page, measured for packing and written for sending.
+
+use std::sync::Arc;
+
+use super::BatchSubmitterPorts;
+use crate::actors::blocking::sha256;
+use crate::actors::state::messages::{IncludedMember, Member, UploadedPage};
+use crate::decide::cost::{self, Price};
+use crate::domain::attempt::FailureDetail;
+use crate::domain::failure::ErrorType;
+use crate::domain::ids::{BatchId, RecipeHash, RecordKey, Sha256Hex};
+use crate::domain::layout::Layout;
+use crate::ports::page_source::{PageSource, SourceError};
+use crate::prompt::Recipe;
+use crate::wire::request::{self, LineParts};
+
+/// Lines that are rendered in one go on the blocking pool.
+const LINES_TOGETHER: usize = 64;
+/// What the file reference of a line takes, before the file is known; for measuring only.
+const FILE_REFERENCE_BYTES: u64 = 160;
+/// Characters of prompt that make about one token; for estimates only.
+const CHARACTERS_A_TOKEN: u64 = 4;
+
+/// What a batch may cost, where a price is known.
+#[derive(Debug, Clone)]
+pub struct Prices {
+    pub price: Option<Price>,
+    pub tokens_per_image: u64,
+    /// The most output tokens of one answer, where the recipe limits them.
+    pub output_tokens_max: Option<u64>,
+}
+
+/// Makes request lines from pages by one recipe.
+pub struct LineWriter {
+    recipe: Arc<Recipe>,
+    layout: Layout,
+    chained: bool,
+    prices: Prices,
+}
+
+/// The size of one line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LineSize {
+    pub line_bytes: u64,
+    pub tokens: u64,
+}
+
+/// A lines file that is on disk.
+pub struct Built {
+    pub sha256: Sha256Hex,
+    pub bytes: u64,
+    pub included: Vec<IncludedMember>,
+    pub refused: Vec<(RecordKey, FailureDetail)>,
+    pub reserved_cost_nanos: Option<u64>,
+}
+
+/// Why a page cannot be put into a request.
+type Refusal = Box<FailureDetail>;
+
+/// What a prompt is made from.
+struct Material {
+    key: RecordKey,
+    levels: Vec<String>,
+    label: Vec<u8>,
+    /// The predecessor's accepted output.
+    previous: Option<Vec<u8>>,
+}
+
+/// A prompt, and the context in it.
+struct Prompted {
+    prompt: String,
+    context: Option<String>,
+}
+
+impl LineWriter {
+    /// Makes a writer for one recipe.
+    pub fn new(recipe: Arc<Recipe>, layout: Layout, chained: bool, prices: Prices) -> Self {
+        LineWriter {
+            recipe,
+            layout,
+            chained,
+            prices,
+        }
+    }
+
+    /// The recipe's name.
+    pub fn recipe_hash(&self) -> &RecipeHash {
+        &self.recipe.hash
+    }
+
+    /// The model that is asked.
+    pub fn model(&self) -> &str {
+        &self.recipe.model
+    }
+
+    /// The sizes of these pages' lines, in order. A page that cannot be rendered counts as nothing
+    /// here; it is refused by name when its batch is built.
+    pub async fn measure(&self, pages: &[UploadedPage], source: &dyn PageSource) -> Vec<LineSize> {
+        let mut sizes = Vec::with_capacity(pages.len());
+        for chunk in pages.chunks(LINES_TOGETHER) {
+            let mut materials = Vec::with_capacity(chunk.len());
+            for page in chunk {
+                let predecessor = page.predecessor.as_ref().filter(|_| self.chained);
+                materials.push(self.material(&page.key, predecessor, source).await);
+            }
+            for prompted in self.prompts(materials).await {
+                sizes.push(prompted.map_or(LineSize::default(), |prompted| self.size(&prompted)));
+            }
+        }
+        sizes
+    }
+
+    fn size(&self, prompted: &Prompted) -> LineSize {
+        let prompt = prompted.prompt.len() as u64;
+        LineSize {
+            line_bytes: prompt
+                + prompt / 8
+                + self.recipe.request_bytes() as u64
+                + FILE_REFERENCE_BYTES,
+            tokens: self.prices.tokens_per_image + prompt.div_ceil(CHARACTERS_A_TOKEN),
+        }
+    }
+
+    /// Writes the lines file of a batch. Members that cannot be put into a request are left out
+    /// and named.
+    pub async fn build(
+        &self,
+        batch: &BatchId,
+        members: &[Member],
+        ports: &BatchSubmitterPorts,
+    ) -> Result<Built, SourceError> {
+        let mut spool = ports.sink.open_spool(batch).await?;
+        let mut included = Vec::with_capacity(members.len());
+        let mut refused = Vec::new();
+        let mut tokens = 0_u64;
+        for chunk in members.chunks(LINES_TOGETHER) {
+            let mut materials = Vec::with_capacity(chunk.len());
+            for member in chunk {
+                let completed = self.chained && member.predecessor_completed;
+                let predecessor = member.predecessor.as_ref().filter(|_| completed);
+                materials.push(
+                    self.material(&member.key, predecessor, &*ports.source)
+                        .await,
+                );
+            }
+            let mut lines = Vec::new();
+            for (member, prompted) in chunk.iter().zip(self.prompts(materials).await) {
+                match prompted.and_then(|prompted| self.line(member, prompted)) {
+                    Ok(Line { text, prompted }) => {
+                        tokens += self.size(&prompted).tokens;
+                        lines.extend_from_slice(&text);
+                        included.push(IncludedMember {
+                            key: member.key.clone(),
+                            prompt_sha256: sha256(prompted.prompt.as_bytes()),
+                            context_sha256: prompted
+                                .context
+                                .map(|context| sha256(context.as_bytes())),
+                        });
+                    }
+                    Err(failure) => refused.push((member.key.clone(), *failure)),
+                }
+            }
+            spool.write(lines).await?;
+        }
+        let written = spool.finish().await?;
+        let reserved_cost_nanos = self.reserve(tokens, included.len() as u64);
+        let (sha256, bytes) = (written.sha256, written.bytes);
+        Ok(Built {
+            sha256,
+            bytes,
+            included,
+            refused,
+            reserved_cost_nanos,
+        })
+    }
+
+    fn reserve(&self, tokens: u64, requests: u64) -> Option<u64> {
+        let price = self.prices.price.as_ref()?;
+        let output_max = self.prices.output_tokens_max?;
+        Some(cost::reserve_nanos(price, tokens, requests, output_max))
+    }
+
+    fn line(&self, member: &Member, prompted: Prompted) -> Result<Line, Refusal> {
+        let parts = LineParts {
+            key: member.key.as_str(),
+            file_uri: &member.file_uri,
+            mime: &member.file_mime,
+            prompt: &prompted.prompt,
+            generation_config: &self.recipe.generation_config,
+            response_schema: &self.recipe.response_schema,
+        };
+        let text = request::line(&parts)
+            .map_err(|error| not_packed(ErrorType::Validation, &error.to_string()))?;
+        Ok(Line { text, prompted })
+    }
+
+    /// Reads what the prompt of one page is made from.
+    async fn material(
+        &self,
+        key: &RecordKey,
+        predecessor: Option<&RecordKey>,
+        source: &dyn PageSource,
+    ) -> Result<Material, Refusal> {
+        let unreadable =
+            |error: SourceError| not_packed(ErrorType::Validation, &format!("label: {error}"));
+        let levels = self
+            .layout
+            .levels(key)
+            .map_err(|error| not_packed(ErrorType::Validation, &error.to_string()))?;
+        let label = source.label(key).await.map_err(unreadable)?;
+        let previous = match predecessor {
+            Some(before) => Some(source.output(before).await.map_err(|error| {
+                not_packed(
+                    ErrorType::Validation,
+                    &format!("output of the page before: {error}"),
+                )
+            })?),
+            None => None,
+        };
+        Ok(Material {
+            key: key.clone(),
+            levels,
+            label,
+            previous,
+        })
+    }
+
+    /// Renders prompts on the blocking pool, in order.
+    async fn prompts(
+        &self,
+        materials: Vec<Result<Material, Refusal>>,
+    ) -> Vec<Result<Prompted, Refusal>> {
+        let recipe = Arc::clone(&self.recipe);
+        let names = self.layout.names().to_vec();
+        let count = materials.len();
+        let rendered = actix_rt::task::spawn_blocking(move || {
+            materials
+                .into_iter()
+                .map(|material| material.and_then(|material| render(&recipe, &names, material)))
+                .collect::<Vec<_>>()
+        });
+        rendered.await.unwrap_or_else(|lost| {
+            let failure = not_packed(ErrorType::Validation, &format!("rendering ended: {lost}"));
+            (0..count).map(|_| Err(failure.clone())).collect()
+        })
+    }
+}
+
+struct Line {
+    text: Vec<u8>,
+    prompted: Prompted,
+}
+
+fn render(
+    recipe: &Recipe,
+    names: &[String],
+    material: Material,
+) -> Result<Prompted, Refusal> {
+    let Material {
+        key,
+        levels,
+        label,
+        previous,
+    } = material;
+    let label: serde_json::Value = serde_json::from_slice(&label).map_err(|error| {
+        not_packed(
+            ErrorType::JsonDecode,
+            &format!("the label is not JSON: {error}"),
+        )
+    })?;
+    let levels: Vec<(String, String)> = names.iter().cloned().zip(levels).collect();
+    let key = key.as_str();
+    let rendering = |error: crate::prompt::PromptError| {
+        not_packed(
+            ErrorType::Validation,
+            &format!("the prompt cannot be rendered: {error}"),
+        )
+    };
+    let context = match previous {
+        None => None,
+        Some(text) => {
+            let previous: serde_json::Value = serde_json::from_slice(&text).map_err(|error| {
+                let words = format!("the output of the page before is not JSON: {error}");
+                not_packed(ErrorType::JsonDecode, &words)
+            })?;
+            recipe
+                .render_context(&previous, key, &levels)
+                .map_err(rendering)?
+        }
+    };
+    let prompt = recipe
+        .render_prompt(key, &levels, &label, context.as_deref())
+        .map_err(rendering)?;
+    Ok(Prompted { prompt, context })
+}
+
+fn not_packed(error: ErrorType, message: &str) -> Refusal {
+    Box::new(FailureDetail {
+        error,
+        message: message.to_owned(),
+        chain: message.to_owned(),
+        raw_text: None,
+        extracted_text: None,
+        raw_json: None,
+    })
+}

@@ -1,0 +1,361 @@
+//! One submission, from a planned row to an answer of the provider.
+
+use std::rc::Rc;
+
+use super::Desk;
+use super::lines::Built;
+use crate::actors::activity::answered;
+use crate::actors::state::messages::{
+    BatchRow, BeginSubmit, EndBatch, ForgetJsonl, ListMembers, Member, RecordJsonlUploaded,
+    RecordSpooled, RecordSubmit, StateError, StoredFile,
+};
+use crate::decide::{release, retry};
+use crate::domain::batch::{AbandonCode, BatchEvent};
+use crate::domain::failure::{ApiError, Next};
+use crate::domain::ids::Sha256Hex;
+use crate::domain::page::PageStage;
+use crate::domain::remote::RemoteBatch;
+use crate::notices;
+use crate::ports::file_api::Upload;
+
+/// How a submission ended for now.
+pub enum SubmissionEnd {
+    /// The provider named the job.
+    Submitted,
+    /// The job may exist; the list will tell.
+    Doubt,
+    /// A definite no for now; the row says when to go on. With words when the account or the
+    /// configuration is at fault.
+    Parked { account: Option<String> },
+    /// The batch will never be sent; so many pages are free again.
+    Ended { released: u64 },
+}
+
+/// A submission that is being worked on.
+pub struct Submission {
+    desk: Rc<Desk>,
+    row: BatchRow,
+}
+
+/// The content type of a lines file; the documented word, and the one seen to work.
+const LINES_MIME: &str = "jsonl";
+
+impl Submission {
+    pub fn new(desk: Rc<Desk>, row: BatchRow) -> Self {
+        Submission { desk, row }
+    }
+
+    /// Takes the batch as far as it goes now.
+    pub async fn run(mut self) -> Result<SubmissionEnd, StateError> {
+        let state = self.desk.peers.state.clone();
+        let batch = self.row.batch.clone();
+        let members = answered(
+            state
+                .send(ListMembers {
+                    batch: batch.clone(),
+                })
+                .await,
+        )?;
+        let now = self.desk.ports.clock.now();
+        let usable_until = now.plus(self.desk.options.life_min);
+        if members
+            .iter()
+            .any(|member| member.file_expires_at <= usable_until)
+        {
+            let note = "a member's image has too little life left".to_owned();
+            return self
+                .end(BatchEvent::Withdrawn, AbandonCode::Withdrawn, members, note)
+                .await;
+        }
+        let (sha256, bytes) = match self.lines_on_disk(&members).await? {
+            Spooled::Ready(sha256, bytes) => (sha256, bytes),
+            Spooled::Later(end) => return Ok(end),
+        };
+        let file = match self.lines_in_store(sha256, bytes).await? {
+            Ok(file) => file,
+            Err(end) => return Ok(end),
+        };
+        let at = self.desk.ports.clock.now();
+        answered(
+            state
+                .send(BeginSubmit {
+                    batch: batch.clone(),
+                    at,
+                })
+                .await,
+        )?;
+        let created = self
+            .desk
+            .ports
+            .batches
+            .create(&self.row.model, &self.row.display_name, &file.name)
+            .await;
+        match created {
+            Ok(remote) => self.accepted(remote).await,
+            Err(error) => self.failed(error, members).await,
+        }
+    }
+
+    /// Writes the lines file unless it is there already.
+    async fn lines_on_disk(&mut self, members: &[Member]) -> Result<Spooled, StateError> {
+        let sink = &self.desk.ports.sink;
+        let path = sink.spool_path(&self.row.batch);
+        if let Some((sha256, bytes)) = &self.row.lines
+            && (self.lines_file_usable() || sink.has_spool(&path, *bytes).await)
+        {
+            return Ok(Spooled::Ready(sha256.clone(), *bytes));
+        }
+        let writer = Rc::clone(&self.desk.writer);
+        let built = writer
+            .build(&self.row.batch, members, &self.desk.ports)
+            .await;
+        let Built {
+            sha256,
+            bytes,
+            included,
+            refused,
+            reserved_cost_nanos,
+        } = match built {
+            Ok(built) => built,
+            Err(error) => {
+                return self
+                    .local_trouble(error.to_string())
+                    .await
+                    .map(Spooled::Later);
+            }
+        };
+        for (key, failure) in &refused {
+            notices::PageNotPacked {
+                key,
+                message: &failure.message,
+            }
+            .emit();
+        }
+        let none_left = included.is_empty();
+        let spooled = RecordSpooled {
+            batch: self.row.batch.clone(),
+            sha256: sha256.clone(),
+            bytes,
+            reserved_cost_nanos,
+            included,
+            refused,
+            at: self.desk.ports.clock.now(),
+        };
+        answered(self.desk.peers.state.send(spooled).await)?;
+        if none_left {
+            let note = "no member can be put into a request".to_owned();
+            let end = self
+                .end(
+                    BatchEvent::Withdrawn,
+                    AbandonCode::Withdrawn,
+                    Vec::new(),
+                    note,
+                )
+                .await?;
+            return Ok(Spooled::Later(end));
+        }
+        self.row.lines = Some((sha256.clone(), bytes));
+        Ok(Spooled::Ready(sha256, bytes))
+    }
+
+    /// Whether the lines file in the store lives long enough for the job to read it.
+    fn lines_file_usable(&self) -> bool {
+        let needed_until = self
+            .desk
+            .ports
+            .clock
+            .now()
+            .plus(self.desk.options.lines_life_min);
+        self.row
+            .lines_file
+            .as_ref()
+            .is_some_and(|file| file.expires_at > needed_until)
+    }
+
+    /// Uploads the lines file unless it is in the store with life enough.
+    async fn lines_in_store(
+        &self,
+        sha256: Sha256Hex,
+        bytes: u64,
+    ) -> Result<Result<StoredFile, SubmissionEnd>, StateError> {
+        let desk = &self.desk;
+        let now = desk.ports.clock.now();
+        if let Some(file) = &self.row.lines_file {
+            if self.lines_file_usable() {
+                return Ok(Ok(file.clone()));
+            }
+            let batch = self.row.batch.clone();
+            answered(desk.peers.state.send(ForgetJsonl { batch, at: now }).await)?;
+        }
+        let upload = Upload {
+            display_name: self.row.display_name.clone(),
+            mime: LINES_MIME.to_owned(),
+            path: desk.ports.sink.spool_path(&self.row.batch),
+            bytes,
+            sha256,
+        };
+        let file = match desk.ports.transfer.send(&upload).await {
+            Ok(file) => file,
+            Err(failed) => {
+                let account = matches!(failed.last.next, Next::Unauthorized);
+                let words = format!("the lines file could not be uploaded: {}", failed.last);
+                return self.parked(words, account).await.map(Err);
+            }
+        };
+        let batch = self.row.batch.clone();
+        let at = desk.ports.clock.now();
+        let record = RecordJsonlUploaded {
+            batch,
+            file: file.clone(),
+            at,
+        };
+        answered(desk.peers.state.send(record).await)?;
+        Ok(Ok(file))
+    }
+
+    async fn accepted(self, remote: RemoteBatch) -> Result<SubmissionEnd, StateError> {
+        notices::BatchSubmitted {
+            batch: &self.row.batch,
+            remote: &remote.name,
+        }
+        .emit();
+        self.record(
+            BatchEvent::SubmitAccepted {
+                remote: remote.name,
+            },
+            String::new(),
+        )
+        .await?;
+        self.remove_spool().await;
+        Ok(SubmissionEnd::Submitted)
+    }
+
+    async fn failed(
+        self,
+        error: ApiError,
+        members: Vec<Member>,
+    ) -> Result<SubmissionEnd, StateError> {
+        let desk = Rc::clone(&self.desk);
+        let now = desk.ports.clock.now();
+        let creates = self.row.creates + 1;
+        let fraction = desk.ports.entropy.fraction();
+        let end = retry::create_failed(&error, creates, desk.options.create, fraction, now);
+        notices::CreateFailed {
+            batch: &self.row.batch,
+            event: &end.event,
+            message: &error.message,
+        }
+        .emit();
+        let account = end.account.then(|| error.message.clone());
+        if matches!(end.event, BatchEvent::SubmitImpossible) {
+            return self
+                .end(end.event, AbandonCode::Refused, members, error.message)
+                .await;
+        }
+        let doubt = matches!(end.event, BatchEvent::SubmitUnclear { .. });
+        self.record(end.event, error.message).await?;
+        if end.lines_lost {
+            let batch = self.row.batch.clone();
+            answered(desk.peers.state.send(ForgetJsonl { batch, at: now }).await)?;
+        }
+        Ok(if doubt {
+            SubmissionEnd::Doubt
+        } else {
+            SubmissionEnd::Parked { account }
+        })
+    }
+
+    async fn record(&self, event: BatchEvent, note: String) -> Result<(), StateError> {
+        let batch = self.row.batch.clone();
+        let at = self.desk.ports.clock.now();
+        let record = RecordSubmit {
+            batch,
+            event,
+            note,
+            at,
+        };
+        answered(self.desk.peers.state.send(record).await).map(|_state| ())
+    }
+
+    /// Puts the batch off: it stays planned, as built as it is.
+    async fn parked(&self, words: String, account: bool) -> Result<SubmissionEnd, StateError> {
+        let until = self
+            .desk
+            .ports
+            .clock
+            .now()
+            .plus(self.desk.options.create.delay_min);
+        notices::BatchParked {
+            batch: &self.row.batch,
+            until,
+            message: &words,
+        }
+        .emit();
+        let account = account.then(|| words.clone());
+        self.record(BatchEvent::SubmitRefused { until }, words)
+            .await?;
+        Ok(SubmissionEnd::Parked { account })
+    }
+
+    async fn local_trouble(&self, words: String) -> Result<SubmissionEnd, StateError> {
+        self.parked(
+            format!("the lines file could not be written: {words}"),
+            false,
+        )
+        .await
+    }
+
+    /// Ends the batch; members that are still in it go back uncounted.
+    async fn end(
+        &self,
+        event: BatchEvent,
+        code: AbandonCode,
+        members: Vec<Member>,
+        note: String,
+    ) -> Result<SubmissionEnd, StateError> {
+        let now = self.desk.ports.clock.now();
+        let usable_until = now.plus(self.desk.options.life_min);
+        let count = members.len() as u64;
+        let releases_max = self.desk.options.releases_max;
+        let pages = members
+            .into_iter()
+            .filter(|member| member.stage == Some(PageStage::Batched))
+            .map(|member| {
+                let event = release::member(member.releases, releases_max, usable_until);
+                (member.key, event)
+            })
+            .collect();
+        notices::BatchEnded {
+            batch: &self.row.batch,
+            code,
+            message: &note,
+        }
+        .emit();
+        let end = EndBatch {
+            batch: self.row.batch.clone(),
+            event,
+            pages,
+            batch_size_max: release::batch_size_max(code, count),
+            note,
+            at: now,
+        };
+        let tally = answered(self.desk.peers.state.send(end).await)?;
+        self.remove_spool().await;
+        Ok(SubmissionEnd::Ended {
+            released: tally.released,
+        })
+    }
+
+    /// The recipe and the rows can make the lines again; the file is only in the way.
+    async fn remove_spool(&self) {
+        if let Err(error) = self.desk.ports.sink.remove_spool(&self.row.batch).await {
+            notices::LeftOnDisk { fault: &error }.emit();
+        }
+    }
+}
+
+/// Whether the lines file is there.
+enum Spooled {
+    Ready(Sha256Hex, u64),
+    Later(SubmissionEnd),
+}

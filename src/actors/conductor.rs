@@ -1,0 +1,374 @@
+//! Conductor: sends the time, watches the stages, and knows when a run is over.
+//!
+//! A stage that dies ends the run: start-up recovery is the only recovery there is, so every crash
+//! exercises it.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+
+use super::activity::answered;
+use super::hint::{Contact, Drain, Leave, Rescan, ScanDone, StageGone, Tick, Trouble};
+use super::state::StateActor;
+use super::state::messages::{ListWork, StateError, WorkLeft};
+use crate::domain::ids::ScopeToken;
+use crate::domain::time::Timestamp;
+use crate::notices;
+use crate::ports::clock::Clock;
+
+/// What a conductor is told at birth.
+#[derive(Clone)]
+pub struct ConductorOptions {
+    pub scope: ScopeToken,
+    pub chained: bool,
+    pub mode: Mode,
+    /// The pause between two beats.
+    pub beat: Duration,
+    /// The pause between two looks at the tree when the run never ends by itself.
+    pub scan_interval: Duration,
+    /// How long the provider may be out of reach, with work left, before the run ends.
+    pub unavailable_max: Duration,
+    /// Whether no page may be uploaded beyond those already claimed (`--limit` is used up).
+    pub pages_max: Option<u64>,
+}
+
+/// When a run ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// When no batch is live and nothing is runnable.
+    UntilDone,
+    /// Never.
+    Watch,
+    /// When what can be collected is collected and what can be sent is sent.
+    Once,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunEnd {
+    /// Nothing is left to do.
+    Done(WorkLeft),
+    /// Stopped, or ended by its mode, with work left.
+    WorkLeft(WorkLeft),
+    /// The provider was out of reach for too long.
+    Unavailable { message: String },
+    /// The label tree could not be read.
+    NoLabels { message: String },
+    /// A stage died.
+    Failed { stage: String, reason: String },
+}
+
+/// The stages, as the root talks to them.
+#[derive(Clone)]
+pub struct Stages {
+    pub rescan: Recipient<Rescan>,
+    pub ticks: Vec<Recipient<Tick>>,
+    /// First to last, in the order in which work flows.
+    pub drains: Vec<Recipient<Drain>>,
+    pub leaves: Vec<Recipient<Leave>>,
+}
+
+/// Asks for the orderly end of the run.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
+/// Hands the conductor its stages and lets the run begin.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Begin {
+    pub stages: Stages,
+}
+
+/// The root.
+pub struct Conductor {
+    options: ConductorOptions,
+    state: Addr<StateActor>,
+    clock: Rc<dyn Clock>,
+    stages: Option<Stages>,
+    finished: Option<oneshot::Sender<RunEnd>>,
+    scanning: bool,
+    scanned_at: Option<Timestamp>,
+    checking: bool,
+    ending: bool,
+    last_contact: Option<Timestamp>,
+    first_trouble: Option<(Timestamp, String)>,
+    /// What all stages together have in flight.
+    at_work: Rc<Cell<usize>>,
+    /// Beats in a row that found no stage at work.
+    quiet_beats: u32,
+}
+
+/// Beats in a row that must find no stage at work before a run can be over: each beat makes every
+/// stage look, so what is still at rest after two of them has nothing to do.
+const QUIET_BEATS: u32 = 3;
+
+impl Conductor {
+    /// Makes a conductor that tells `finished` how the run ended.
+    pub fn new(
+        options: ConductorOptions,
+        state: Addr<StateActor>,
+        clock: Rc<dyn Clock>,
+        at_work: Rc<Cell<usize>>,
+        finished: oneshot::Sender<RunEnd>,
+    ) -> Self {
+        Conductor {
+            options,
+            state,
+            clock,
+            stages: None,
+            finished: Some(finished),
+            scanning: false,
+            scanned_at: None,
+            checking: false,
+            ending: false,
+            last_contact: None,
+            first_trouble: None,
+            at_work,
+            quiet_beats: 0,
+        }
+    }
+
+    fn rescan(&mut self) {
+        if let Some(stages) = &self.stages
+            && !self.scanning
+        {
+            self.scanning = true;
+            stages.rescan.do_send(Rescan {});
+        }
+    }
+
+    fn beat(&mut self, ctx: &mut Context<Self>) {
+        let now = self.clock.now();
+        let at_work = self.scanning || self.at_work.get() > 0;
+        self.quiet_beats = if at_work {
+            0
+        } else {
+            self.quiet_beats.saturating_add(1)
+        };
+        if let Some(stages) = &self.stages {
+            let more_may_come = self.scanning;
+            for tick in &stages.ticks {
+                tick.do_send(Tick { now, more_may_come });
+            }
+        }
+        let due = self
+            .scanned_at
+            .is_some_and(|at| now >= at.plus(self.options.scan_interval));
+        if due && self.options.mode == Mode::Watch {
+            self.rescan();
+        }
+        self.check(ctx);
+        // Armed after the work, so that a slow beat is followed by a pause and not by a burst.
+        ctx.run_later(self.options.beat, |conductor, ctx| {
+            if !conductor.ending {
+                conductor.beat(ctx);
+            }
+        });
+    }
+
+    /// Asks whether there is anything left to do.
+    fn check(&mut self, ctx: &mut Context<Self>) {
+        if self.checking || self.scanning || self.ending {
+            return;
+        }
+        self.checking = true;
+        let question = ListWork {
+            scope: self.options.scope.clone(),
+            chained: self.options.chained,
+            at: self.clock.now(),
+        };
+        let asked = self.state.send(question).into_actor(self);
+        ctx.spawn(asked.map(|reply, conductor, ctx| {
+            conductor.checking = false;
+            match answered(reply) {
+                Ok(work) => conductor.weigh(work, ctx),
+                Err(StateError::Closed) => {}
+                Err(error) => conductor.end(
+                    RunEnd::Failed {
+                        stage: "state".into(),
+                        reason: error.to_string(),
+                    },
+                    ctx,
+                ),
+            }
+        }));
+    }
+
+    fn weigh(&mut self, work: WorkLeft, ctx: &mut Context<Self>) {
+        if let Some(message) = self.unavailable(&work) {
+            return self.end(RunEnd::Unavailable { message }, ctx);
+        }
+        let over = match self.options.mode {
+            Mode::Watch => false,
+            Mode::UntilDone => self.nothing_left(&work),
+            // Whatever is left waits for the provider or for time.
+            Mode::Once => true,
+        };
+        if over && self.quiet_beats >= QUIET_BEATS {
+            let runnable = work.runnable > 0 || work.due_at.is_some();
+            let end = if self.nothing_left(&work) && !runnable {
+                RunEnd::Done(work)
+            } else {
+                RunEnd::WorkLeft(work)
+            };
+            self.end(end, ctx);
+        }
+    }
+
+    fn nothing_left(&self, work: &WorkLeft) -> bool {
+        let sent = work.uploading + work.uploaded + work.batched + work.validating;
+        let more = work.runnable > 0 || work.due_at.is_some();
+        let may_send_more = more && self.options.pages_max.is_none();
+        sent == 0 && work.live_batches == 0 && work.deletable == 0 && !may_send_more
+    }
+
+    fn unavailable(&self, work: &WorkLeft) -> Option<String> {
+        let (since, message) = self.first_trouble.as_ref()?;
+        let since = self
+            .last_contact
+            .map_or(*since, |contact| contact.max(*since));
+        let too_long = self.clock.now().since(since) >= self.options.unavailable_max;
+        let waiting_for_it = work.live_batches > 0 || work.runnable > 0 || work.due_at.is_some();
+        let ends = self.options.mode != Mode::Watch;
+        (too_long && waiting_for_it && ends).then(|| message.clone())
+    }
+
+    /// Drains the stages in the order in which work flows, then reports.
+    fn end(&mut self, end: RunEnd, ctx: &mut Context<Self>) {
+        if self.ending {
+            return;
+        }
+        self.ending = true;
+        let stages = self.stages.take();
+        let drained = async move {
+            if let Some(Stages {
+                rescan: _,
+                ticks: _,
+                drains,
+                leaves,
+            }) = stages
+            {
+                for drain in drains {
+                    // A stage that is gone has nothing in flight either.
+                    let _gone = drain.send(Drain {}).await;
+                }
+                for leave in leaves {
+                    let _gone = leave.send(Leave {}).await;
+                }
+            }
+            end
+        };
+        ctx.spawn(drained.into_actor(self).map(|end, conductor, ctx| {
+            if let Some(finished) = conductor.finished.take() {
+                let _nobody_waits = finished.send(end);
+            }
+            ctx.stop();
+        }));
+    }
+}
+
+impl Actor for Conductor {
+    type Context = Context<Self>;
+}
+
+impl Handler<Begin> for Conductor {
+    type Result = ();
+
+    fn handle(&mut self, begin: Begin, ctx: &mut Self::Context) {
+        self.stages = Some(begin.stages);
+        self.rescan();
+        self.beat(ctx);
+    }
+}
+
+impl Handler<Stop> for Conductor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        if self.ending {
+            return;
+        }
+        let question = ListWork {
+            scope: self.options.scope.clone(),
+            chained: self.options.chained,
+            at: self.clock.now(),
+        };
+        let asked = self.state.send(question).into_actor(self);
+        ctx.spawn(asked.map(|reply, conductor, ctx| {
+            let work = answered(reply).unwrap_or_default();
+            let end = if conductor.scanned_at.is_some() && conductor.nothing_left(&work) {
+                RunEnd::Done(work)
+            } else {
+                RunEnd::WorkLeft(work)
+            };
+            conductor.end(end, ctx);
+        }));
+    }
+}
+
+impl Handler<ScanDone> for Conductor {
+    type Result = ();
+
+    fn handle(&mut self, done: ScanDone, ctx: &mut Self::Context) {
+        self.scanning = false;
+        self.scanned_at = Some(self.clock.now());
+        notices::ScanDone {
+            pages: done.pages,
+            oddities: done.oddities,
+        }
+        .emit();
+        if let Some(message) = done.failed {
+            self.end(RunEnd::NoLabels { message }, ctx);
+        }
+    }
+}
+
+impl Handler<Trouble> for Conductor {
+    type Result = ();
+
+    fn handle(&mut self, trouble: Trouble, _: &mut Self::Context) {
+        let now = self.clock.now();
+        notices::ProviderTrouble {
+            stage: trouble.stage,
+            message: &trouble.message,
+        }
+        .emit();
+        match &mut self.first_trouble {
+            Some((_since, message)) => *message = trouble.message,
+            none => *none = Some((now, trouble.message)),
+        }
+    }
+}
+
+impl Handler<Contact> for Conductor {
+    type Result = ();
+
+    fn handle(&mut self, _: Contact, _: &mut Self::Context) {
+        self.last_contact = Some(self.clock.now());
+        self.first_trouble = None;
+    }
+}
+
+impl Handler<StageGone> for Conductor {
+    type Result = ();
+
+    fn handle(&mut self, gone: StageGone, ctx: &mut Self::Context) {
+        if self.ending {
+            return;
+        }
+        let reason = gone
+            .reason
+            .unwrap_or_else(|| "it stopped without a word".to_owned());
+        self.end(
+            RunEnd::Failed {
+                stage: gone.stage.to_owned(),
+                reason,
+            },
+            ctx,
+        );
+    }
+}

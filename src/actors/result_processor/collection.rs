@@ -1,0 +1,423 @@
+//! The collection of one batch: fetch, index, judge, write, record, settle, report.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::index::Index;
+use super::judge::{self, Judged, Judgement};
+use super::{CollectionError, ReportFacts, Shop};
+use crate::actors::activity::answered;
+use crate::actors::hint::PagesUnlocked;
+use crate::actors::state::messages::{
+    BatchRow, BeginCollect, EndBatch, LineCounts, ListMembers, Member, RawFile, RecordReport,
+    RecordVerdicts, SettleBatch, Settled,
+};
+use crate::decide::release;
+use crate::domain::attempt::{AnswerFacts, FailureDetail, Outcome, RawLine, Verdict};
+use crate::domain::batch::{AbandonCode, BatchEvent, BatchState};
+use crate::domain::failure::{ApiError, Next};
+use crate::domain::ids::RecordKey;
+use crate::domain::page::PageStage;
+use crate::domain::remote::RemoteOutput;
+use crate::notices;
+use crate::ports::file_api::Collected;
+
+/// How a collection ended.
+pub enum CollectionEnd {
+    /// Every member has its outcome; so many pages are free.
+    Settled { released: u64 },
+    /// The results cannot be had now. With words when the provider is at fault.
+    NotYet { trouble: Option<String> },
+}
+
+/// A batch that is being collected.
+pub struct Collection {
+    shop: Rc<Shop>,
+    row: BatchRow,
+}
+
+impl Collection {
+    pub fn new(shop: Rc<Shop>, row: BatchRow) -> Self {
+        Collection { shop, row }
+    }
+
+    /// Takes the batch to its settlement, from wherever an earlier process left it.
+    pub async fn run(self) -> Result<CollectionEnd, CollectionError> {
+        let raw = match self.raw_on_disk().await? {
+            Ok(raw) => raw,
+            Err(end) => return Ok(end),
+        };
+        let batch = self.row.batch.clone();
+        let begin = BeginCollect {
+            batch: batch.clone(),
+            raw: raw.clone(),
+            at: self.now(),
+        };
+        answered(self.shop.peers.state.send(begin).await)?;
+        let members = answered(self.shop.peers.state.send(ListMembers { batch }).await)?;
+        let path = PathBuf::from(&raw.path);
+        let index = self.index(&path, &members).await?;
+        self.judge_lines(&path, &index, &members).await?;
+        self.judge_unanswered(&index, &members).await?;
+        let (settled, counts) = self.settle(index.counts).await?;
+        let released = settled.released;
+        self.report(settled, counts).await?;
+        Ok(CollectionEnd::Settled { released })
+    }
+
+    fn now(&self) -> crate::domain::time::Timestamp {
+        self.shop.ports.clock.now()
+    }
+
+    /// Fetches the results unless they are on our disk, whole.
+    async fn raw_on_disk(&self) -> Result<Result<RawFile, CollectionEnd>, CollectionError> {
+        let path = self.shop.ports.sink.raw_path(&self.row.batch);
+        if let Some(raw) = &self.row.raw
+            && self
+                .shop
+                .ports
+                .sink
+                .has_raw(Path::new(&raw.path), raw.bytes)
+                .await
+        {
+            return Ok(Ok(raw.clone()));
+        }
+        match self.fetch(path.clone()).await {
+            Ok(Collected { bytes, sha256 }) => {
+                notices::ResultsFetched {
+                    batch: &self.row.batch,
+                    bytes,
+                }
+                .emit();
+                Ok(Ok(RawFile {
+                    path: path.to_string_lossy().into_owned(),
+                    bytes,
+                    sha256,
+                }))
+            }
+            Err(error) => self.not_fetched(error).await.map(Err),
+        }
+    }
+
+    async fn fetch(&self, path: PathBuf) -> Result<Collected, ApiError> {
+        let ports = &self.shop.ports;
+        match (&self.row.output, &self.row.state) {
+            (Some(RemoteOutput::File(name)), _) => ports.files.download(name, path).await,
+            (Some(RemoteOutput::Inline), BatchState::Ready { remote }) => {
+                ports.batches.save_inline(remote, path).await
+            }
+            (output, state) => Err(ApiError {
+                effect: crate::domain::failure::Effect::None,
+                next: Next::Garbled,
+                http_status: None,
+                message: format!("nothing to fetch: {output:?} in {state:?}"),
+            }),
+        }
+    }
+
+    /// Results that are named but not there yet may still come; some day they are lost.
+    async fn not_fetched(&self, error: ApiError) -> Result<CollectionEnd, CollectionError> {
+        let since = self.row.terminal_seen_at.unwrap_or(self.row.created_at);
+        let waited = self.now().since(since);
+        notices::ResultsNotFetched {
+            batch: &self.row.batch,
+            message: &error.message,
+        }
+        .emit();
+        if !matches!(error.next, Next::Missing) || waited < self.shop.options.results_wait {
+            let local = matches!(error.next, Next::Local | Next::Missing);
+            return Ok(CollectionEnd::NotYet {
+                trouble: (!local).then_some(error.message),
+            });
+        }
+        let batch = self.row.batch.clone();
+        let members = answered(
+            self.shop
+                .peers
+                .state
+                .send(ListMembers {
+                    batch: batch.clone(),
+                })
+                .await,
+        )?;
+        let usable_until = self.now().plus(self.shop.options.life_min);
+        let releases_max = self.shop.options.releases_max;
+        let pages = members
+            .into_iter()
+            .filter(|member| {
+                matches!(
+                    member.stage,
+                    Some(PageStage::Batched | PageStage::Validating)
+                )
+            })
+            .map(|member| {
+                let event = release::member(member.releases, releases_max, usable_until);
+                (member.key, event)
+            })
+            .collect();
+        notices::BatchEnded {
+            batch: &batch,
+            code: AbandonCode::ResultsLost,
+            message: &error.message,
+        }
+        .emit();
+        let end = EndBatch {
+            batch,
+            event: BatchEvent::ResultsLost,
+            pages,
+            batch_size_max: None,
+            note: format!("the results cannot be had: {}", error.message),
+            at: self.now(),
+        };
+        let tally = answered(self.shop.peers.state.send(end).await)?;
+        Ok(CollectionEnd::Settled {
+            released: tally.released,
+        })
+    }
+
+    /// Reads the file once to see which line answers whom.
+    async fn index(&self, path: &Path, members: &[Member]) -> Result<Index, CollectionError> {
+        let mut index = Index::new(members.iter().map(|member| member.key.clone()));
+        let mut reader = self.shop.ports.sink.open_raw(path).await?;
+        while let Some(lines) = reader.next_lines().await? {
+            let indexed = actix_rt::task::spawn_blocking(move || {
+                for line in &lines {
+                    let place = RawLine {
+                        offset: line.offset,
+                        bytes: line.bytes,
+                    };
+                    index.add(place, line.text.as_deref());
+                }
+                index
+            });
+            index = indexed
+                .await
+                .expect("adding a line to the index does not panic");
+        }
+        Ok(index)
+    }
+
+    /// Reads the file again and judges each answer, a run of lines at a time.
+    async fn judge_lines(
+        &self,
+        path: &Path,
+        index: &Index,
+        members: &[Member],
+    ) -> Result<(), CollectionError> {
+        let open: std::collections::HashMap<&RecordKey, &Member> = members
+            .iter()
+            .filter(|member| member.stage == Some(PageStage::Validating))
+            .map(|member| (&member.key, member))
+            .collect();
+        let mut reader = self.shop.ports.sink.open_raw(path).await?;
+        while let Some(lines) = reader.next_lines().await? {
+            let (validator, rules) = (
+                Arc::clone(&self.shop.validator),
+                self.shop.options.rules.clone(),
+            );
+            let judged = judge::judge_lines(lines, validator, rules).await;
+            let mut seen = HashSet::new();
+            let judged: Vec<(Judged, u32)> = judged
+                .into_iter()
+                .filter(|judged| index.is_answer(&judged.key, judged.line.offset))
+                .filter_map(|judged| {
+                    let member = open.get(&judged.key)?;
+                    seen.insert(judged.key.clone())
+                        .then_some((judged, member.failures))
+                })
+                .collect();
+            for run in chunks(judged, self.shop.options.verdicts_together) {
+                self.write_and_record(run).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the accepted outputs of a run of answers, then records all its verdicts.
+    async fn write_and_record(&self, run: Vec<(Judged, u32)>) -> Result<(), CollectionError> {
+        let mut outputs = Vec::new();
+        let mut waiting = Vec::new();
+        let mut verdicts = Vec::with_capacity(run.len());
+        for (judged, failures) in run {
+            let Judged {
+                key,
+                line,
+                facts,
+                judgement,
+            } = judged;
+            let facts = self.priced(AnswerFacts {
+                raw_line: Some(line),
+                ..facts
+            });
+            match judgement {
+                Judgement::Accepted { output } => {
+                    outputs.push((key.clone(), output));
+                    waiting.push((key, facts));
+                }
+                Judgement::Rejected(failure) => {
+                    verdicts.push(self.rejected(key, facts, *failure, failures));
+                }
+                Judgement::Released { cause } => {
+                    verdicts.push(Verdict {
+                        key,
+                        facts,
+                        outcome: Outcome::Released { cause },
+                    });
+                }
+            }
+        }
+        let written = self.shop.ports.sink.write_outputs(outputs).await;
+        let mut disk_fault = None;
+        for ((key, facts), written) in waiting.into_iter().zip(written) {
+            match written {
+                Ok(written) => verdicts.push(Verdict {
+                    key,
+                    facts,
+                    outcome: Outcome::Accepted {
+                        output: written.sha256,
+                        bytes: written.bytes,
+                    },
+                }),
+                Err(error) => disk_fault = Some(error),
+            }
+        }
+        self.record(verdicts).await?;
+        match disk_fault {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn priced(&self, facts: AnswerFacts) -> AnswerFacts {
+        let cost_nanos = self
+            .shop
+            .options
+            .price
+            .as_ref()
+            .map(|price| crate::decide::cost::cost_nanos(price, &facts.tokens));
+        AnswerFacts {
+            cost_nanos,
+            ..facts
+        }
+    }
+
+    fn rejected(
+        &self,
+        key: RecordKey,
+        facts: AnswerFacts,
+        failure: FailureDetail,
+        failures: u32,
+    ) -> Verdict {
+        let afterwards = self.shop.options.rules.afterwards(failures, self.now());
+        notices::PageRejected {
+            key: &key,
+            error: failure.error,
+            message: &failure.message,
+        }
+        .emit();
+        Verdict {
+            key,
+            facts,
+            outcome: Outcome::Rejected {
+                failure: Box::new(failure),
+                afterwards,
+            },
+        }
+    }
+
+    async fn record(&self, verdicts: Vec<Verdict>) -> Result<(), CollectionError> {
+        if verdicts.is_empty() {
+            return Ok(());
+        }
+        let (batch, at) = (self.row.batch.clone(), self.now());
+        let record = RecordVerdicts {
+            batch,
+            verdicts,
+            at,
+        };
+        let recorded = answered(self.shop.peers.state.send(record).await)?;
+        if recorded.unlocked > 0 {
+            self.shop.peers.unlocked.do_send(PagesUnlocked {
+                count: recorded.unlocked,
+            });
+        }
+        Ok(())
+    }
+
+    /// Members without a line, or with lines that contradict each other.
+    async fn judge_unanswered(
+        &self,
+        index: &Index,
+        members: &[Member],
+    ) -> Result<(), CollectionError> {
+        let failures: std::collections::HashMap<&RecordKey, u32> = members
+            .iter()
+            .map(|member| (&member.key, member.failures))
+            .collect();
+        let verdicts: Vec<Verdict> = index
+            .unanswered()
+            .into_iter()
+            .map(|(key, conflict)| {
+                let failure = judge::unanswered(conflict);
+                let before = failures.get(&key).copied().unwrap_or(0);
+                self.rejected(key, AnswerFacts::default(), failure, before)
+            })
+            .collect();
+        for run in chunks(verdicts, self.shop.options.verdicts_together) {
+            self.record(run).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle(&self, lines: LineCounts) -> Result<(Settled, LineCounts), CollectionError> {
+        let settle = SettleBatch {
+            batch: self.row.batch.clone(),
+            lines,
+            at: self.now(),
+        };
+        let settled = answered(self.shop.peers.state.send(settle).await)?;
+        notices::BatchSettled {
+            batch: &self.row.batch,
+            tally: settled.tally,
+            lines,
+        }
+        .emit();
+        Ok((settled, lines))
+    }
+
+    async fn report(&self, settled: Settled, lines: LineCounts) -> Result<(), CollectionError> {
+        let facts = ReportFacts {
+            batch: self.row.clone(),
+            settled,
+            lines,
+            max_retries: self.shop.options.rules.max_retries,
+            at: self.now(),
+        };
+        let markdown = (self.shop.report)(&facts);
+        let name = format!("{}.md", self.row.batch);
+        if let Err(error) = self.shop.ports.sink.write_report(&name, &markdown).await {
+            notices::LeftOnDisk { fault: &error }.emit();
+        }
+        let (batch, at) = (self.row.batch.clone(), self.now());
+        let record = RecordReport {
+            batch,
+            name,
+            markdown,
+            at,
+        };
+        answered(self.shop.peers.state.send(record).await)?;
+        Ok(())
+    }
+}
+
+/// Splits a list into runs of at most `size`.
+fn chunks<T>(items: Vec<T>, size: usize) -> Vec<Vec<T>> {
+    let mut runs = Vec::with_capacity(items.len().div_ceil(size.max(1)));
+    let mut items = items.into_iter().peekable();
+    while items.peek().is_some() {
+        runs.push(items.by_ref().take(size.max(1)).collect());
+    }
+    runs
+}

@@ -1,0 +1,215 @@
+//! Judgement of answers: text out of the line, JSON out of the text, the schema over the JSON.
+//! Runs on the blocking pool, on as many threads as there are cores to use.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::decide::verdict::{self, Reading};
+use crate::domain::answer::RowBody;
+use crate::domain::attempt::{AnswerFacts, FailureDetail, RawLine};
+use crate::domain::failure::ErrorType;
+use crate::domain::ids::RecordKey;
+use crate::domain::page::Afterwards;
+use crate::domain::time::Timestamp;
+use crate::ports::result_sink::RawText;
+use crate::prompt::Validator;
+use crate::wire::response::{self, Row};
+
+/// What answers are judged by.
+#[derive(Debug, Clone)]
+pub struct JudgeRules {
+    /// Failures after which a page is not sent again.
+    pub max_retries: u32,
+    /// The pause before a rejected page runs again.
+    pub retry_delay: Duration,
+    /// The most of a response that is kept with a failure.
+    pub stored_response_bytes_max: usize,
+    /// Threads that judge side by side.
+    pub threads: usize,
+}
+
+impl JudgeRules {
+    /// What follows for a page that failed once more after `failures` failures.
+    pub fn afterwards(&self, failures: u32, now: Timestamp) -> Afterwards {
+        let not_before = (!self.retry_delay.is_zero()).then(|| now.plus(self.retry_delay));
+        verdict::afterwards(failures, self.max_retries, not_before)
+    }
+}
+
+/// One judged line.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    pub key: RecordKey,
+    pub line: RawLine,
+    pub facts: AnswerFacts,
+    pub judgement: Judgement,
+}
+
+/// What an answer is worth.
+#[derive(Debug, Clone)]
+pub enum Judgement {
+    /// The output, as it is to be written.
+    Accepted {
+        output: Vec<u8>,
+    },
+    Rejected(Box<FailureDetail>),
+    /// Not the page's fault.
+    Released {
+        cause: String,
+    },
+}
+
+/// Judges a run of lines. Lines that carry no key are passed over; they are counted elsewhere.
+pub async fn judge_lines(
+    lines: Vec<RawText>,
+    validator: Arc<Validator>,
+    rules: JudgeRules,
+) -> Vec<Judged> {
+    let share = lines.len().div_ceil(rules.threads.max(1)).max(1);
+    let mut shares = Vec::new();
+    let mut rest = lines.into_iter().peekable();
+    while rest.peek().is_some() {
+        let lines: Vec<RawText> = rest.by_ref().take(share).collect();
+        let (validator, rules) = (Arc::clone(&validator), rules.clone());
+        shares.push(actix_rt::task::spawn_blocking(move || {
+            lines
+                .iter()
+                .filter_map(|line| judge_line(line, &validator, &rules))
+                .collect::<Vec<Judged>>()
+        }));
+    }
+    let mut judged = Vec::new();
+    for share in shares {
+        judged.extend(share.await.expect("judging a line does not panic"));
+    }
+    judged
+}
+
+fn judge_line(line: &RawText, validator: &Validator, rules: &JudgeRules) -> Option<Judged> {
+    let text = line.text.as_deref()?;
+    let Row::Answer { key, body } = response::row(text) else {
+        return None;
+    };
+    let raw_json = || shortened(text, rules.stored_response_bytes_max);
+    let judgement = match verdict::read(&body) {
+        Reading::NotThePagesFault { cause } => Judgement::Released { cause },
+        Reading::Failed { error, message } => Judgement::Rejected(Box::new(FailureDetail {
+            error,
+            chain: message.clone(),
+            message,
+            raw_text: text_of(&body),
+            extracted_text: None,
+            raw_json: Some(raw_json()),
+        })),
+        Reading::Text(text) => judge_text(&text, validator).unwrap_or_else(|failed| {
+            let TextFailure {
+                error,
+                message,
+                chain,
+                extracted,
+            } = failed;
+            Judgement::Rejected(Box::new(FailureDetail {
+                error,
+                message,
+                chain,
+                raw_text: Some(text),
+                extracted_text: extracted,
+                raw_json: Some(raw_json()),
+            }))
+        }),
+    };
+    let place = RawLine {
+        offset: line.offset,
+        bytes: line.bytes,
+    };
+    Some(Judged {
+        key: RecordKey::new(key),
+        line: place,
+        facts: facts_of(&body),
+        judgement,
+    })
+}
+
+fn text_of(body: &RowBody) -> Option<String> {
+    match body {
+        RowBody::Response(response) => response.text.clone(),
+        RowBody::Error(_) => None,
+    }
+}
+
+fn facts_of(body: &RowBody) -> AnswerFacts {
+    match body {
+        RowBody::Response(response) => AnswerFacts {
+            finish_reason: response.finish_reason.clone(),
+            model_version: response.model_version.clone(),
+            tokens: response.tokens,
+            ..AnswerFacts::default()
+        },
+        RowBody::Error(_) => AnswerFacts::default(),
+    }
+}
+
+/// The beginning of a line as text.
+fn shortened(line: &[u8], bytes_max: usize) -> String {
+    let kept = &line[..line.len().min(bytes_max)];
+    String::from_utf8_lossy(kept).into_owned()
+}
+
+struct TextFailure {
+    error: ErrorType,
+    message: String,
+    chain: String,
+    extracted: Option<String>,
+}
+
+/// Takes the JSON out of a text and holds it against the schema.
+fn judge_text(text: &str, validator: &Validator) -> Result<Judgement, TextFailure> {
+    let not_json = |message: String, extracted: Option<String>| TextFailure {
+        error: ErrorType::JsonDecode,
+        chain: message.clone(),
+        message,
+        extracted,
+    };
+    let Some(json) = verdict::extract_json(text) else {
+        return Err(not_json(
+            "the text holds no single JSON object".to_owned(),
+            None,
+        ));
+    };
+    let value: serde_json::Value = serde_json::from_str(json)
+        .map_err(|error| not_json(format!("not JSON: {error}"), Some(json.to_owned())))?;
+    if let Err(faults) = validator.check(&value) {
+        return Err(TextFailure {
+            error: ErrorType::Validation,
+            message: faults.first().cloned().unwrap_or_default(),
+            chain: faults.join("\n"),
+            extracted: Some(json.to_owned()),
+        });
+    }
+    let mut output = serde_json::to_vec_pretty(&value)
+        .map_err(|error| not_json(error.to_string(), Some(json.to_owned())))?;
+    output.push(b'\n');
+    Ok(Judgement::Accepted { output })
+}
+
+/// The failure of a page that no line answers, or that several contradicting lines answer.
+pub fn unanswered(conflicting_lines: Option<u64>) -> FailureDetail {
+    let (error, message) = match conflicting_lines {
+        None => (
+            ErrorType::MissingResponse,
+            "the results hold no line with this page's key".to_owned(),
+        ),
+        Some(lines) => (
+            ErrorType::AmbiguousResponse,
+            format!("{lines} different lines carry this page's key; none is believed"),
+        ),
+    };
+    FailureDetail {
+        error,
+        chain: message.clone(),
+        message,
+        raw_text: None,
+        extracted_text: None,
+        raw_json: None,
+    }
+}

@@ -1,0 +1,508 @@
+//! Scanner: walks the label tree, tells StateActor what it found, and says why a page is left
+//! alone. It never decides which page runs next; that is asked of StateActor by whoever runs it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use futures_util::StreamExt;
+
+use super::activity::{Activity, Root, Stage, answered, stage_handlers};
+use super::hint::{PagesRegistered, PagesUnlocked, Rescan, ScanDone, Tick};
+use super::state::StateActor;
+use super::state::messages::{
+    AdoptedOutput, ApplyScan, KnownPage, ListImageFaults, NewPage, OddityRow, PagesOfBooks,
+    Rechained, RecordOddities, ScanChanges, StateError,
+};
+use crate::decide::scan::{self, Comparison, Known, Label, Place};
+use crate::domain::ids::{RecordKey, RunId, ScopeToken, Sha256Hex};
+use crate::domain::layout::Layout;
+use crate::domain::page::{PageEvent, RequeueCause};
+use crate::notices;
+use crate::ports::clock::Clock;
+use crate::ports::page_source::{BookListing, Found, Oddity, PageSource, Scope};
+use crate::prompt::Validator;
+
+/// Outputs of one chunk that are read and judged side by side.
+const JUDGED_TOGETHER: usize = 16;
+/// Pages with an unusable image that are looked at again in one question.
+const IMAGE_FAULTS_ASKED: u64 = 200;
+/// Oddities that are kept by name; beyond it they are only counted.
+const ODDITIES_KEPT: usize = 100_000;
+
+/// What a scanner is told at birth.
+#[derive(Clone)]
+pub struct ScannerOptions {
+    pub run: RunId,
+    pub scope: Scope,
+    pub token: ScopeToken,
+    pub layout: Layout,
+    /// Whether a page may run without the context of a dead predecessor.
+    pub skip_dead: bool,
+    /// What an output must pass to count.
+    pub validator: Arc<Validator>,
+}
+
+/// Whom a scanner talks to.
+#[derive(Clone)]
+pub struct ScannerPeers {
+    pub state: Addr<StateActor>,
+    pub registered: Recipient<PagesRegistered>,
+    pub done: Recipient<ScanDone>,
+}
+
+/// The stage.
+pub struct Scanner {
+    look: Rc<Look>,
+    activity: Activity,
+    scanning: bool,
+    again: bool,
+}
+
+/// What one look at the tree needs.
+struct Look {
+    options: ScannerOptions,
+    peers: ScannerPeers,
+    source: Rc<dyn PageSource>,
+    clock: Rc<dyn Clock>,
+}
+
+/// What one look at the tree found.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    pages: u64,
+    oddities: Vec<OddityRow>,
+    oddities_beyond: u64,
+    /// Why the walk could not begin.
+    failed: Option<String>,
+}
+
+impl Scanner {
+    /// Makes a scanner; it looks when it is told to.
+    pub fn new(
+        options: ScannerOptions,
+        peers: ScannerPeers,
+        root: Root,
+        source: Rc<dyn PageSource>,
+        clock: Rc<dyn Clock>,
+    ) -> Self {
+        Scanner {
+            look: Rc::new(Look {
+                options,
+                peers,
+                source,
+                clock,
+            }),
+            activity: Activity::new("scanner", root),
+            scanning: false,
+            again: false,
+        }
+    }
+
+    fn scan(&mut self, ctx: &mut Context<Self>) {
+        if self.scanning || !self.activity.may_take() {
+            self.again = self.scanning;
+            return;
+        }
+        self.scanning = true;
+        self.activity.begin();
+        let look = Rc::clone(&self.look);
+        let walk = async move { look.tree().await };
+        ctx.spawn(walk.into_actor(self).map(|seen, stage, ctx| {
+            stage.scanning = false;
+            match seen {
+                Err(error) => stage.activity.fail(error, ctx),
+                Ok(seen) => {
+                    stage.look.peers.done.do_send(ScanDone {
+                        pages: seen.pages,
+                        oddities: seen.oddities.len() as u64 + seen.oddities_beyond,
+                        failed: seen.failed,
+                    });
+                    if std::mem::take(&mut stage.again) {
+                        stage.scan(ctx);
+                    }
+                }
+            }
+            stage.activity.end();
+        }));
+    }
+}
+
+impl Look {
+    /// One look at the whole tree in scope.
+    async fn tree(&self) -> Result<Seen, StateError> {
+        let mut seen = Seen::default();
+        let mut walk = match self.source.walk(&self.options.scope).await {
+            Ok(walk) => walk,
+            Err(error) => {
+                seen.failed = Some(error.to_string());
+                return Ok(seen);
+            }
+        };
+        while let Some(chunk) = walk.next().await {
+            let mut books = Vec::new();
+            for found in chunk {
+                match found {
+                    Found::Book(book) => books.push(book),
+                    Found::Oddity(oddity) => seen.note(&oddity),
+                }
+            }
+            self.books(books, &mut seen).await?;
+        }
+        self.images_again().await?;
+        let (run, at) = (self.options.run.clone(), self.clock.now());
+        let oddities = seen.oddities.clone();
+        answered(
+            self.peers
+                .state
+                .send(RecordOddities { run, oddities, at })
+                .await,
+        )?;
+        Ok(seen)
+    }
+
+    /// Compares some books with the state and applies what follows.
+    async fn books(&self, books: Vec<BookListing>, seen: &mut Seen) -> Result<(), StateError> {
+        let names = books.iter().map(|book| book.book.clone()).collect();
+        let known = answered(self.peers.state.send(PagesOfBooks { books: names }).await)?;
+        let mut known = group_by_book(known);
+        let mut changes = ScanChanges::default();
+        let mut to_judge = Vec::new();
+        for book in &books {
+            let labels = labels_of(book, &self.options.scope, &self.options.layout);
+            seen.pages += labels.iter().filter(|label| label.in_scope).count() as u64;
+            let of_book = known.remove(&book.book).unwrap_or_default();
+            let rules = scan::Rules {
+                scope: self.options.token.clone(),
+                skip_dead: self.options.skip_dead,
+            };
+            let found = scan::compare(&labels, &of_book, &rules, |key, why| {
+                tracing::debug!(page.key = key.as_str(), reason = %why, "page left alone");
+            });
+            add_changes(book, found, &mut changes, &mut to_judge);
+        }
+        changes.requeue = self.really_gone(changes.requeue).await;
+        changes.adopt = self.judge(to_judge, seen).await;
+        let count = (changes.register.len() + changes.requeue.len() + changes.rescope.len()) as u64;
+        let empty = changes == ScanChanges::default();
+        if !empty {
+            let (run, scope) = (self.options.run.clone(), self.options.token.clone());
+            let at = self.clock.now();
+            answered(
+                self.peers
+                    .state
+                    .send(ApplyScan {
+                        run,
+                        scope,
+                        changes,
+                        at,
+                    })
+                    .await,
+            )?;
+            self.peers.registered.do_send(PagesRegistered { count });
+        }
+        Ok(())
+    }
+
+    /// Keeps the pages whose output is missing now. The folder was listed before the state was
+    /// asked, and an output that was accepted in between must not be paid for again.
+    async fn really_gone(
+        &self,
+        candidates: Vec<(RecordKey, PageEvent)>,
+    ) -> Vec<(RecordKey, PageEvent)> {
+        let mut gone = Vec::new();
+        for (key, event) in candidates {
+            match self.source.output(&key).await {
+                Err(error) if error.missing => {
+                    notices::OutputVanished { key: &key }.emit();
+                    gone.push((key, event));
+                }
+                Ok(_there) => {}
+                Err(error) => {
+                    notices::OutputNotUsable {
+                        key: &key,
+                        fault: &error.to_string(),
+                    }
+                    .emit();
+                }
+            }
+        }
+        gone
+    }
+
+    /// Reads outputs that the state does not vouch for; gives those that parse and pass the schema
+    /// and reports the others, whose pages run again.
+    async fn judge(&self, keys: Vec<RecordKey>, seen: &mut Seen) -> Vec<AdoptedOutput> {
+        let judgements = keys.into_iter().map(|key| async move {
+            let judged = self.judge_one(&key).await;
+            (key, judged)
+        });
+        let mut judgements =
+            futures_util::stream::iter(judgements).buffer_unordered(JUDGED_TOGETHER);
+        let mut adopted = Vec::new();
+        while let Some((key, judged)) = judgements.next().await {
+            match judged {
+                Ok((sha256, bytes)) => adopted.push(AdoptedOutput { key, sha256, bytes }),
+                Err(fault) => {
+                    notices::OutputNotUsable {
+                        key: &key,
+                        fault: &fault,
+                    }
+                    .emit();
+                    seen.note_row(OddityRow {
+                        path: key.to_string(),
+                        kind: "output not usable".to_owned(),
+                        detail: fault,
+                    });
+                }
+            }
+        }
+        adopted.sort_by(|a, b| a.key.cmp(&b.key));
+        adopted
+    }
+
+    async fn judge_one(&self, key: &RecordKey) -> Result<(Sha256Hex, u64), String> {
+        let text = self
+            .source
+            .output(key)
+            .await
+            .map_err(|error| error.to_string())?;
+        let validator = Arc::clone(&self.options.validator);
+        let judged = actix_rt::task::spawn_blocking(move || {
+            let value: serde_json::Value =
+                serde_json::from_slice(&text).map_err(|error| format!("not JSON: {error}"))?;
+            validator
+                .check(&value)
+                .map_err(|faults| faults.join("; "))?;
+            Ok((super::blocking::sha256(&text), text.len() as u64))
+        });
+        judged
+            .await
+            .unwrap_or_else(|lost| Err(format!("the check did not end: {lost}")))
+    }
+
+    /// Looks again at the images of pages that are dead for their image: what was mended runs.
+    async fn images_again(&self) -> Result<(), StateError> {
+        let mut after = None;
+        loop {
+            let scope = self.options.token.clone();
+            let question = ListImageFaults {
+                scope,
+                after,
+                limit: IMAGE_FAULTS_ASKED,
+            };
+            let keys = answered(self.peers.state.send(question).await)?;
+            let Some(last) = keys.last().cloned() else {
+                return Ok(());
+            };
+            let mut requeue = Vec::new();
+            for key in keys {
+                match self.source.image(&key).await {
+                    Ok(_usable) => {
+                        let cause = RequeueCause::ImageChanged;
+                        requeue.push((key, PageEvent::Requeued { cause }));
+                    }
+                    Err(fault) => {
+                        tracing::debug!(page.key = key.as_str(), reason = %fault, "page left alone");
+                    }
+                }
+            }
+            if !requeue.is_empty() {
+                let count = requeue.len() as u64;
+                let changes = ScanChanges {
+                    requeue,
+                    ..ScanChanges::default()
+                };
+                let (run, scope) = (self.options.run.clone(), self.options.token.clone());
+                let at = self.clock.now();
+                answered(
+                    self.peers
+                        .state
+                        .send(ApplyScan {
+                            run,
+                            scope,
+                            changes,
+                            at,
+                        })
+                        .await,
+                )?;
+                self.peers.registered.do_send(PagesRegistered { count });
+            }
+            after = Some(last);
+        }
+    }
+}
+
+impl Seen {
+    fn note(&mut self, oddity: &Oddity) {
+        tracing::debug!(path = %oddity.path, reason = %oddity.kind, "not a page");
+        self.note_row(OddityRow {
+            path: oddity.path.clone(),
+            kind: oddity.kind.as_str().to_owned(),
+            detail: oddity.detail.clone(),
+        });
+    }
+
+    fn note_row(&mut self, row: OddityRow) {
+        if self.oddities.len() < ODDITIES_KEPT {
+            self.oddities.push(row);
+        } else {
+            self.oddities_beyond += 1;
+        }
+    }
+}
+
+/// The labels of a book as the rules see them.
+pub fn labels_of(book: &BookListing, scope: &Scope, layout: &Layout) -> Vec<Label> {
+    let page_filter = scope
+        .levels
+        .get(layout.book_depth())
+        .and_then(Option::as_ref);
+    book.labels
+        .iter()
+        .map(|label| {
+            let page = label.key.page();
+            Label {
+                key: label.key.clone(),
+                number: label.number,
+                in_scope: page_filter.is_none_or(|filter| filter.admits(page)),
+                has_output: book
+                    .outputs
+                    .binary_search_by(|output| output.as_str().cmp(page))
+                    .is_ok(),
+            }
+        })
+        .collect()
+}
+
+/// A known page as the rules see it.
+pub fn known_of(page: KnownPage) -> Known {
+    let KnownPage {
+        key,
+        number: _,
+        stage,
+        predecessor,
+        waits_for,
+        chain_ahead,
+        scope,
+        dead_for,
+    } = page;
+    Known {
+        key,
+        stage,
+        predecessor,
+        waits_for,
+        chain_ahead,
+        scope,
+        dead_for,
+    }
+}
+
+fn group_by_book(known: Vec<KnownPage>) -> std::collections::HashMap<String, Vec<Known>> {
+    let mut books: std::collections::HashMap<String, Vec<Known>> = std::collections::HashMap::new();
+    for page in known {
+        let book = page.key.book().to_owned();
+        books.entry(book).or_default().push(known_of(page));
+    }
+    books
+}
+
+fn add_changes(
+    book: &BookListing,
+    found: Comparison,
+    changes: &mut ScanChanges,
+    to_judge: &mut Vec<RecordKey>,
+) {
+    let Comparison {
+        register,
+        outputs_to_judge,
+        requeue,
+        label_vanished,
+        rechain,
+        rescope,
+    } = found;
+    changes
+        .register
+        .extend(register.into_iter().map(|place| new_page(book, place)));
+    changes.requeue.extend(
+        requeue
+            .into_iter()
+            .map(|(key, cause)| (key, PageEvent::Requeued { cause })),
+    );
+    changes.label_vanished.extend(label_vanished);
+    changes.rechain.extend(rechain.into_iter().map(|place| {
+        let Place {
+            key,
+            number: _,
+            predecessor,
+            waits_for,
+            chain_ahead,
+        } = place;
+        Rechained {
+            key,
+            predecessor,
+            waits_for,
+            chain_ahead,
+        }
+    }));
+    changes.rescope.extend(rescope);
+    to_judge.extend(outputs_to_judge);
+}
+
+fn new_page(book: &BookListing, place: Place) -> NewPage {
+    let Place {
+        key,
+        number,
+        predecessor,
+        waits_for,
+        chain_ahead,
+    } = place;
+    let mut levels = book.levels.clone();
+    levels.push(key.page().to_owned());
+    NewPage {
+        book: book.book.clone(),
+        levels,
+        key,
+        number,
+        predecessor,
+        waits_for,
+        chain_ahead,
+    }
+}
+
+impl Actor for Scanner {
+    type Context = Context<Self>;
+}
+
+impl Handler<Rescan> for Scanner {
+    type Result = ();
+
+    fn handle(&mut self, _: Rescan, ctx: &mut Self::Context) {
+        self.scan(ctx);
+    }
+}
+
+impl Handler<PagesUnlocked> for Scanner {
+    type Result = ();
+
+    /// The rows are known already; all that is new is that they wait for nobody.
+    fn handle(&mut self, unlocked: PagesUnlocked, _: &mut Self::Context) {
+        self.look.peers.registered.do_send(PagesRegistered {
+            count: unlocked.count,
+        });
+    }
+}
+
+impl Handler<Tick> for Scanner {
+    type Result = ();
+
+    fn handle(&mut self, _: Tick, _: &mut Self::Context) {}
+}
+
+impl Stage for Scanner {
+    fn activity(&mut self) -> &mut Activity {
+        &mut self.activity
+    }
+}
+
+stage_handlers!(Scanner);

@@ -1,0 +1,616 @@
+//! Uploader: checks images, brings them to the provider's store, and deletes what nobody needs.
+//!
+//! Upload starts pass one gate (`governor`), tries are repeated by `tokio-retry`, and everything
+//! that is known of a page stands in the state: a claim that dies with its process is void.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::activity::{Activity, Root, Stage, answered, stage_handlers};
+use super::hint::{PagesRegistered, PagesReleased, PagesUploaded, Tick};
+use super::state::StateActor;
+use super::state::messages::{
+    ClaimPages, Claimed, ClaimedPage, Counted, DeleteOutcome, LedgerFile, ListDeletable,
+    RecordDeletions, RecordUploads, StateError, UploadRecord,
+};
+use crate::decide::retry::{self, UploadRules};
+use crate::domain::attempt::FailureDetail;
+use crate::domain::failure::{ApiError, ErrorType, Next};
+use crate::domain::ids::{KeyFingerprint, RemoteName, RunId, ScopeToken};
+use crate::domain::image::{ImageFacts, ImageFault};
+use crate::domain::page::{PageEvent, StoredImage};
+use crate::domain::time::Timestamp;
+use crate::notices;
+use crate::ports::clock::Clock;
+use crate::ports::entropy::Entropy;
+use crate::ports::file_api::{FileApi, Upload};
+use crate::ports::page_source::PageSource;
+
+pub mod transfer;
+
+use transfer::{Transfer, TransferError};
+
+/// What an uploader is told at birth.
+#[derive(Clone)]
+pub struct UploaderOptions {
+    pub run: RunId,
+    pub scope: ScopeToken,
+    /// Whether pages wait for the page before.
+    pub chained: bool,
+    pub key_fingerprint: KeyFingerprint,
+    pub display_name_prefix: String,
+    /// Uploads that run side by side.
+    pub concurrency: usize,
+    /// Pages that may be uploading or waiting for a batch: never far ahead of what can be sent.
+    pub ahead_max: u64,
+    pub storage_budget_bytes: u64,
+    /// A file with less life left than this is not used.
+    pub life_min: Duration,
+    pub rules: UploadRules,
+    /// Deletions that run side by side.
+    pub deletions_max: usize,
+    /// The most pages this run may upload; absent for no limit.
+    pub pages_max: Option<u64>,
+}
+
+/// Whom an uploader talks to.
+#[derive(Clone)]
+pub struct UploaderPeers {
+    pub state: Addr<StateActor>,
+    pub uploaded: Recipient<PagesUploaded>,
+}
+
+/// The stage.
+pub struct Uploader {
+    options: UploaderOptions,
+    peers: UploaderPeers,
+    activity: Activity,
+    source: Rc<dyn PageSource>,
+    files: Rc<dyn FileApi>,
+    clock: Rc<dyn Clock>,
+    entropy: Rc<dyn Entropy>,
+    transfer: Rc<Transfer>,
+    claiming: bool,
+    claim_again: bool,
+    /// Claimed pages that wait for a place among the uploads.
+    claimed: VecDeque<ClaimedPage>,
+    /// Checked images that wait for room in the store.
+    held: VecDeque<Checked>,
+    uploading: usize,
+    uploading_bytes: u64,
+    remote_bytes: u64,
+    finished: Vec<UploadRecord>,
+    recording: bool,
+    deleting: bool,
+    paused_until: Option<Timestamp>,
+    /// Pages of this run that were given an upload.
+    started: u64,
+    last_success: Option<Timestamp>,
+    jobs_begun: u64,
+}
+
+/// A page whose image may be sent.
+struct Checked {
+    page: ClaimedPage,
+    path: PathBuf,
+    facts: ImageFacts,
+    begun: Timestamp,
+}
+
+impl Uploader {
+    /// Makes an uploader; it works when it is told that there may be work.
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        options: UploaderOptions,
+        peers: UploaderPeers,
+        root: Root,
+        source: Rc<dyn PageSource>,
+        files: Rc<dyn FileApi>,
+        clock: Rc<dyn Clock>,
+        entropy: Rc<dyn Entropy>,
+        transfer: Rc<Transfer>,
+    ) -> Self {
+        Uploader {
+            options,
+            peers,
+            activity: Activity::new("uploader", root),
+            source,
+            files,
+            clock,
+            entropy,
+            transfer,
+            claiming: false,
+            claim_again: false,
+            claimed: VecDeque::new(),
+            held: VecDeque::new(),
+            uploading: 0,
+            uploading_bytes: 0,
+            remote_bytes: 0,
+            finished: Vec::new(),
+            recording: false,
+            deleting: false,
+            paused_until: None,
+            started: 0,
+            last_success: None,
+            jobs_begun: 0,
+        }
+    }
+
+    /// A name of ours for a remote file: ASCII, unique, and with nothing of the page in it.
+    fn display_name(&self) -> String {
+        let id = self.entropy.unique_id(self.clock.now());
+        format!("{}-image-{id}", self.options.display_name_prefix)
+    }
+
+    fn paused(&self, now: Timestamp) -> bool {
+        self.paused_until.is_some_and(|until| now < until)
+    }
+
+    /// Asks for pages when there is a place for them.
+    fn claim(&mut self, ctx: &mut Context<Self>) {
+        let now = self.clock.now();
+        if !self.activity.may_take() || self.paused(now) {
+            return;
+        }
+        if self.claiming {
+            self.claim_again = true;
+            return;
+        }
+        let places = (2 * self.options.concurrency)
+            .saturating_sub(self.uploading + self.claimed.len() + self.held.len());
+        let left = self.options.pages_max.map_or(u64::MAX, |max| {
+            max.saturating_sub(self.started + (self.claimed.len() + self.held.len()) as u64)
+        });
+        // With images held back for room, the question is only how much room there is now.
+        let limit = if self.held.is_empty() {
+            left.min(places as u64)
+        } else {
+            0
+        };
+        if limit == 0 && self.held.is_empty() {
+            return;
+        }
+        self.claiming = true;
+        self.activity.begin();
+        let question = ClaimPages {
+            run: self.options.run.clone(),
+            scope: self.options.scope.clone(),
+            limit,
+            ahead_max: self.options.ahead_max,
+            chained: self.options.chained,
+            usable_until: now.plus(self.options.life_min),
+            at: now,
+        };
+        let asked = self.peers.state.send(question).into_actor(self);
+        ctx.spawn(asked.map(|reply, stage, ctx| {
+            stage.claiming = false;
+            match answered(reply) {
+                Err(error) => stage.activity.fail(error, ctx),
+                Ok(claimed) => stage.take(claimed, ctx),
+            }
+            stage.activity.end();
+        }));
+    }
+
+    fn take(&mut self, claimed: Claimed, ctx: &mut Context<Self>) {
+        let Claimed {
+            pages,
+            remote_bytes,
+        } = claimed;
+        self.remote_bytes = remote_bytes;
+        let got_some = !pages.is_empty();
+        self.claimed.extend(pages);
+        self.fill(ctx);
+        if std::mem::take(&mut self.claim_again) || got_some {
+            self.claim(ctx);
+        }
+    }
+
+    /// Starts as many uploads as there are places and room.
+    fn fill(&mut self, ctx: &mut Context<Self>) {
+        while self.uploading < self.options.concurrency {
+            if let Some(checked) = self.held.pop_front() {
+                if !self.fits(&checked) {
+                    self.held.push_front(checked);
+                    return;
+                }
+                self.begin_upload(checked, ctx);
+            } else if let Some(page) = self.claimed.pop_front() {
+                self.begin_check(page, ctx);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn fits(&self, checked: &Checked) -> bool {
+        let after = self.remote_bytes + self.uploading_bytes + checked.facts.bytes;
+        after <= self.options.storage_budget_bytes
+    }
+
+    fn begin_check(&mut self, page: ClaimedPage, ctx: &mut Context<Self>) {
+        self.uploading += 1;
+        self.activity.begin();
+        let source = Rc::clone(&self.source);
+        let begun = self.clock.now();
+        let check = async move {
+            let image = source.image(&page.key).await;
+            (page, image)
+        };
+        ctx.spawn(
+            check
+                .into_actor(self)
+                .map(move |(page, image), stage, ctx| {
+                    stage.uploading -= 1;
+                    match image {
+                        Err(fault) => stage.image_refused(page, &fault, ctx),
+                        Ok((path, facts)) => {
+                            let checked = Checked {
+                                page,
+                                path,
+                                facts,
+                                begun,
+                            };
+                            if stage.fits(&checked) && stage.held.is_empty() {
+                                stage.begin_upload(checked, ctx);
+                            } else {
+                                notices::StoreFull {
+                                    remote_bytes: stage.remote_bytes,
+                                    budget_bytes: stage.options.storage_budget_bytes,
+                                }
+                                .emit();
+                                stage.held.push_back(checked);
+                            }
+                        }
+                    }
+                    stage.fill(ctx);
+                    stage.activity.end();
+                }),
+        );
+    }
+
+    fn image_refused(&mut self, page: ClaimedPage, fault: &ImageFault, ctx: &mut Context<Self>) {
+        notices::ImageRefused {
+            key: &page.key,
+            fault,
+        }
+        .emit();
+        self.started += 1;
+        self.finished.push(UploadRecord {
+            event: PageEvent::UploadRefused {
+                error: ErrorType::Image,
+            },
+            stored: None,
+            failure: Some((failure(ErrorType::Image, fault.to_string()), Counted::Yes)),
+            cycle_spent: false,
+            note: fault.to_string(),
+            key: page.key,
+        });
+        self.record(ctx);
+    }
+
+    fn begin_upload(&mut self, checked: Checked, ctx: &mut Context<Self>) {
+        self.uploading += 1;
+        self.started += 1;
+        self.jobs_begun += 1;
+        self.uploading_bytes += checked.facts.bytes;
+        self.activity.begin();
+        let upload = Upload {
+            display_name: self.display_name(),
+            mime: checked.facts.mime.as_str().to_owned(),
+            path: checked.path.clone(),
+            bytes: checked.facts.bytes,
+            sha256: checked.facts.sha256.clone(),
+        };
+        let transfer = Rc::clone(&self.transfer);
+        let send = async move { transfer.send(&upload).await };
+        ctx.spawn(send.into_actor(self).map(move |sent, stage, ctx| {
+            stage.uploading -= 1;
+            stage.uploading_bytes -= checked.facts.bytes;
+            stage.upload_done(checked, sent, ctx);
+            stage.record(ctx);
+            stage.fill(ctx);
+            stage.activity.end();
+        }));
+    }
+
+    fn upload_done(
+        &mut self,
+        checked: Checked,
+        sent: Result<super::state::messages::StoredFile, TransferError>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Checked {
+            page,
+            path: _,
+            facts,
+            begun,
+        } = checked;
+        match sent {
+            Ok(file) => {
+                let now = self.clock.now();
+                self.last_success = Some(now);
+                self.activity.contact();
+                self.remote_bytes += file.bytes;
+                notices::ImageUploaded {
+                    key: &page.key,
+                    file: &file.name,
+                    bytes: file.bytes,
+                }
+                .emit();
+                let image = StoredImage {
+                    file: file.name.clone(),
+                    expires_at: file.expires_at,
+                };
+                self.finished.push(UploadRecord {
+                    key: page.key,
+                    event: PageEvent::UploadStored { image },
+                    stored: Some((file, facts)),
+                    failure: None,
+                    cycle_spent: false,
+                    note: "the image is in the provider's store".to_owned(),
+                });
+            }
+            Err(TransferError {
+                last,
+                tries,
+                orphan,
+            }) => {
+                let file = orphan;
+                self.upload_failed(page, &last, tries, begun, ctx);
+                if let Some(name) = file {
+                    notices::FileLeftBehind { file: &name }.emit();
+                }
+            }
+        }
+    }
+
+    fn upload_failed(
+        &mut self,
+        page: ClaimedPage,
+        last: &ApiError,
+        tries: u32,
+        begun: Timestamp,
+        _: &mut Context<Self>,
+    ) {
+        let now = self.clock.now();
+        let others_succeed = self.last_success.is_some_and(|at| at >= begun);
+        let end = retry::upload_failed(
+            last,
+            page.upload_cycles,
+            others_succeed,
+            self.options.rules,
+            now,
+        );
+        if let Some(pause) = end.pause {
+            self.paused_until = Some(now.plus(pause));
+        }
+        if !matches!(last.next, Next::Local) {
+            self.activity.trouble(last.message.clone());
+        }
+        let message = format!("upload failed after {tries} tries: {last}");
+        notices::UploadFailed {
+            key: &page.key,
+            message: &message,
+        }
+        .emit();
+        let counted = if end.counted {
+            Counted::Yes
+        } else {
+            Counted::No
+        };
+        self.finished.push(UploadRecord {
+            key: page.key,
+            event: end.event,
+            stored: None,
+            failure: Some((failure(ErrorType::Upload, message.clone()), counted)),
+            cycle_spent: end.cycle_spent,
+            note: message,
+        });
+    }
+
+    /// Tells the state what is finished, one message at a time, many pages a message.
+    fn record(&mut self, ctx: &mut Context<Self>) {
+        if self.recording || self.finished.is_empty() {
+            return;
+        }
+        self.recording = true;
+        self.activity.begin();
+        let uploads = std::mem::take(&mut self.finished);
+        let count = uploads
+            .iter()
+            .filter(|upload| upload.stored.is_some())
+            .count() as u64;
+        let (run, at) = (self.options.run.clone(), self.clock.now());
+        let told = self
+            .peers
+            .state
+            .send(RecordUploads { run, uploads, at })
+            .into_actor(self);
+        ctx.spawn(told.map(move |reply, stage, ctx| {
+            stage.recording = false;
+            match answered(reply) {
+                Err(error) => stage.activity.fail(error, ctx),
+                Ok(()) => {
+                    stage.peers.uploaded.do_send(PagesUploaded { count });
+                    stage.record(ctx);
+                    stage.claim(ctx);
+                }
+            }
+            stage.activity.end();
+        }));
+    }
+
+    /// Deletes remote files that nobody needs any more.
+    fn delete(&mut self, ctx: &mut Context<Self>) {
+        if self.deleting {
+            return;
+        }
+        self.deleting = true;
+        self.activity.begin();
+        let deletion = Deletion {
+            state: self.peers.state.clone(),
+            files: Rc::clone(&self.files),
+            at: self.clock.now(),
+            limit: self.options.deletions_max,
+        };
+        ctx.spawn(deletion.run().into_actor(self).map(|deleted, stage, ctx| {
+            stage.deleting = false;
+            match deleted {
+                Err(error) => stage.activity.fail(error, ctx),
+                Ok(Deleted { asked, gone }) => {
+                    if gone > 0 {
+                        stage.activity.contact();
+                        stage.claim(ctx);
+                    }
+                    if asked > 0 && gone == asked {
+                        stage.delete(ctx);
+                    }
+                }
+            }
+            stage.activity.end();
+        }));
+    }
+}
+
+/// One round of deletions.
+struct Deletion {
+    state: Addr<StateActor>,
+    files: Rc<dyn FileApi>,
+    at: Timestamp,
+    limit: usize,
+}
+
+/// What a round of deletions did.
+struct Deleted {
+    asked: usize,
+    gone: usize,
+}
+
+/// Files that one round asks for, for each deletion that may run side by side.
+const DELETIONS_A_PLACE: usize = 16;
+/// How long a file that could not be deleted is left alone.
+const DELETE_AGAIN_AFTER: Duration = Duration::from_secs(30);
+
+impl Deletion {
+    async fn run(self) -> Result<Deleted, StateError> {
+        use futures_util::StreamExt;
+        let limit = (self.limit * DELETIONS_A_PLACE) as u64;
+        let due = answered(self.state.send(ListDeletable { limit, at: self.at }).await)?;
+        let asked = due.len();
+        if asked == 0 {
+            return Ok(Deleted { asked: 0, gone: 0 });
+        }
+        let (files, at) = (&self.files, self.at);
+        let outcomes: Vec<(RemoteName, DeleteOutcome)> = futures_util::stream::iter(due)
+            .map(|file| async move { delete_one(files, file, at).await })
+            .buffer_unordered(self.limit.max(1))
+            .collect()
+            .await;
+        let gone = outcomes
+            .iter()
+            .filter(|(_name, outcome)| !matches!(outcome, DeleteOutcome::Later { .. }))
+            .count();
+        answered(
+            self.state
+                .send(RecordDeletions {
+                    files: outcomes,
+                    at,
+                })
+                .await,
+        )?;
+        Ok(Deleted { asked, gone })
+    }
+}
+
+async fn delete_one(
+    files: &Rc<dyn FileApi>,
+    file: LedgerFile,
+    at: Timestamp,
+) -> (RemoteName, DeleteOutcome) {
+    let outcome = match files.delete_file(&file.name).await {
+        Ok(()) => DeleteOutcome::Deleted,
+        Err(error) => match error.next {
+            Next::Missing => DeleteOutcome::Gone,
+            Next::Refused => DeleteOutcome::Undeletable {
+                note: error.message,
+            },
+            Next::Transient
+            | Next::Throttled { .. }
+            | Next::NotReady
+            | Next::Unauthorized
+            | Next::Garbled
+            | Next::Local => DeleteOutcome::Later {
+                until: at.plus(DELETE_AGAIN_AFTER),
+                note: error.message,
+            },
+        },
+    };
+    notices::FileDeleted {
+        file: &file.name,
+        outcome: &outcome,
+    }
+    .emit();
+    (file.name, outcome)
+}
+
+fn failure(error: ErrorType, message: String) -> FailureDetail {
+    FailureDetail {
+        error,
+        chain: message.clone(),
+        message,
+        raw_text: None,
+        extracted_text: None,
+        raw_json: None,
+    }
+}
+
+impl Actor for Uploader {
+    type Context = Context<Self>;
+}
+
+impl Handler<PagesRegistered> for Uploader {
+    type Result = ();
+
+    fn handle(&mut self, _: PagesRegistered, ctx: &mut Self::Context) {
+        self.claim(ctx);
+    }
+}
+
+impl Handler<PagesReleased> for Uploader {
+    type Result = ();
+
+    fn handle(&mut self, _: PagesReleased, ctx: &mut Self::Context) {
+        self.claim(ctx);
+        self.delete(ctx);
+    }
+}
+
+impl Handler<Tick> for Uploader {
+    type Result = ();
+
+    fn handle(&mut self, _: Tick, ctx: &mut Self::Context) {
+        self.claim(ctx);
+        if self.activity.may_take() {
+            self.delete(ctx);
+        }
+    }
+}
+
+impl Stage for Uploader {
+    fn activity(&mut self) -> &mut Activity {
+        &mut self.activity
+    }
+
+    /// Pages that are claimed and have no upload go back at the next start.
+    fn let_go(&mut self) {
+        self.claimed.clear();
+        self.held.clear();
+    }
+}
+
+stage_handlers!(Uploader);

@@ -1,0 +1,169 @@
+//! One type for each thing worth telling an operator, with one way to tell it.
+//!
+//! Info is the story of a run, not of every page. Never page contents, prompts, keys or bodies.
+
+use std::time::Duration;
+
+use crate::actors::state::messages::{DeleteOutcome, LineCounts};
+use crate::decide::pack::Stopped;
+use crate::domain::attempt::Tally;
+use crate::domain::batch::{AbandonCode, BatchEvent};
+use crate::domain::failure::ErrorType;
+use crate::domain::ids::{BatchId, RecordKey, RemoteName};
+use crate::domain::image::ImageFault;
+use crate::domain::time::Timestamp;
+use crate::ports::page_source::SourceError;
+
+/// Defines notices: fields, level, words, and the fields as they are searched for.
+macro_rules! notices {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident $(<$life:lifetime>)? { $($field:ident: $type:ty),* $(,)? }
+        $level:ident $words:literal { $($shown:tt)* }
+    )+) => {
+        $(
+            $(#[$doc])*
+            pub struct $name $(<$life>)? { $(pub $field: $type,)* }
+
+            impl $(<$life>)? $name $(<$life>)? {
+                /// Tells it.
+                pub fn emit(self) {
+                    let $name { $($field),* } = self;
+                    tracing::$level!($($shown)*, $words);
+                }
+            }
+        )+
+    };
+}
+
+notices! {
+    /// A look at the tree is over.
+    ScanDone { pages: u64, oddities: u64 }
+    info "labels scanned" { pages, oddities }
+
+    /// An output that does not count.
+    OutputNotUsable<'a> { key: &'a RecordKey, fault: &'a str }
+    warn "output is not usable; the page runs again" { page.key = %key, fault }
+
+    /// A done page whose output was deleted.
+    OutputVanished<'a> { key: &'a RecordKey }
+    info "output was deleted; the page runs again" { page.key = %key }
+
+    /// An image that will not be sent.
+    ImageRefused<'a> { key: &'a RecordKey, fault: &'a ImageFault }
+    warn "image refused" { page.key = %key, fault = %fault }
+
+    /// An image is in the store.
+    ImageUploaded<'a> { key: &'a RecordKey, file: &'a RemoteName, bytes: u64 }
+    debug "image uploaded" { page.key = %key, file = %file, bytes }
+
+    /// An upload that used up its tries.
+    UploadFailed<'a> { key: &'a RecordKey, message: &'a str }
+    warn "upload failed" { page.key = %key, reason = message }
+
+    /// A file that reached the store but is of no use; it expires by itself.
+    FileLeftBehind<'a> { file: &'a RemoteName }
+    warn "a remote file was left behind" { file = %file }
+
+    /// Uploads wait for room in the store.
+    StoreFull { remote_bytes: u64, budget_bytes: u64 }
+    info "uploads wait for room in the provider's store" { remote_bytes, budget_bytes }
+
+    /// A remote file was deleted, or not.
+    FileDeleted<'a> { file: &'a RemoteName, outcome: &'a DeleteOutcome }
+    debug "remote file deleted" { file = %file, outcome = ?outcome }
+
+    /// A batch is intended.
+    BatchPlanned<'a> { batch: &'a BatchId, pages: usize, line_bytes: u64, stopped: Stopped }
+    info "batch planned" { batch.id = %batch, pages, line_bytes, stopped = %stopped }
+
+    /// A page that cannot be put into a request.
+    PageNotPacked<'a> { key: &'a RecordKey, message: &'a str }
+    warn "page cannot be put into a request" { page.key = %key, reason = message }
+
+    /// The provider has a batch.
+    BatchSubmitted<'a> { batch: &'a BatchId, remote: &'a RemoteName }
+    info "batch submitted" { batch.id = %batch, batch.remote = %remote }
+
+    /// A create without a job's name in its answer.
+    CreateFailed<'a> { batch: &'a BatchId, event: &'a BatchEvent, message: &'a str }
+    warn "create was not answered with a job" { batch.id = %batch, follows = event.as_str(), reason = message }
+
+    /// A batch that is put off, as built as it is.
+    BatchParked<'a> { batch: &'a BatchId, until: Timestamp, message: &'a str }
+    warn "batch put off" { batch.id = %batch, until = %until, reason = message }
+
+    /// The remote list could not be read to its end.
+    LookupFailed<'a> { batches: usize, message: &'a str }
+    warn "the remote list could not be read; batches stay in doubt" { batches, reason = message }
+
+    /// A job whose create answer was lost is found.
+    BatchAdopted<'a> { batch: &'a BatchId, remote: &'a RemoteName, extra: usize }
+    info "batch found in the remote list and adopted" { batch.id = %batch, batch.remote = %remote, extra }
+
+    /// A batch that certainly was not created.
+    BatchAbsent<'a> { batch: &'a BatchId, lookups: u32 }
+    info "batch is not in the remote list; it may be created again" { batch.id = %batch, lookups }
+
+    /// A look at a job failed.
+    PollFailed<'a> { batch: &'a BatchId, message: &'a str }
+    warn "job could not be looked at; this says nothing about the job" { batch.id = %batch, reason = message }
+
+    /// A job that this key cannot see.
+    BatchUnreachable<'a> { batch: &'a BatchId, remote: &'a RemoteName, message: &'a str }
+    error "the provider does not show this job to this key; it is asked for again, never sent again by itself" { batch.id = %batch, batch.remote = %remote, reason = message }
+
+    /// A job that takes long.
+    BatchSlow<'a> { batch: &'a BatchId, age: Duration }
+    warn "batch is slow" { batch.id = %batch, age_hours = age.as_secs() / 3600 }
+
+    /// A job that ended well and does not say where its results are.
+    ResultsNotNamed<'a> { batch: &'a BatchId, for_span: Duration }
+    error "job succeeded but names no results" { batch.id = %batch, for_seconds = for_span.as_secs() }
+
+    /// A job offers results.
+    ResultsOffered<'a> { batch: &'a BatchId, state: &'a str }
+    info "results offered" { batch.id = %batch, batch.remote_state = state }
+
+    /// A batch that ended without results.
+    BatchEnded<'a> { batch: &'a BatchId, code: AbandonCode, message: &'a str }
+    warn "batch ended without results; its pages go back uncounted" { batch.id = %batch, code = %code, reason = message }
+
+    /// Results are on our disk.
+    ResultsFetched<'a> { batch: &'a BatchId, bytes: u64 }
+    info "results fetched" { batch.id = %batch, bytes }
+
+    /// Results could not be fetched.
+    ResultsNotFetched<'a> { batch: &'a BatchId, message: &'a str }
+    warn "results could not be fetched yet" { batch.id = %batch, reason = message }
+
+    /// A collection that our disk stopped.
+    CollectionStopped<'a> { batch: &'a BatchId, message: &'a str }
+    error "collection stopped by the local disk; it goes on later" { batch.id = %batch, reason = message }
+
+    /// A page's answer that is not usable.
+    PageRejected<'a> { key: &'a RecordKey, error: ErrorType, message: &'a str }
+    warn "answer rejected" { page.key = %key, error = %error, reason = message }
+
+    /// Every page of a batch has its outcome.
+    BatchSettled<'a> { batch: &'a BatchId, tally: Tally, lines: LineCounts }
+    info "batch settled" {
+        batch.id = %batch,
+        submitted = tally.submitted,
+        succeeded = tally.succeeded,
+        failed = tally.failed,
+        missing = tally.missing,
+        released = tally.released,
+        foreign_lines = lines.foreign,
+        unreadable_lines = lines.unreadable,
+        repeated_lines = lines.repeated
+    }
+
+    /// A file of ours that could not be written or removed and is not needed.
+    LeftOnDisk<'a> { fault: &'a SourceError }
+    warn "a file could not be written or removed" { fault = %fault }
+
+    /// The provider refuses us or is not there.
+    ProviderTrouble<'a> { stage: &'a str, message: &'a str }
+    debug "provider trouble" { stage, reason = message }
+}
