@@ -327,7 +327,7 @@ impl RecordSpooled {
     }
 }
 
-const NOTE_PROMPTS: &str = "
+pub(super) const NOTE_PROMPTS: &str = "
     UPDATE attempts SET prompt_sha256 = c.value->>1, context_sha256 = c.value->>2
     FROM json_each(?1) AS c
     WHERE attempts.batch_id = ?2 AND attempts.record_key = c.value->>0

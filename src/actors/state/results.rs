@@ -212,7 +212,7 @@ fn attempt_values(verdict: &Verdict) -> Value {
     ])
 }
 
-const DECIDE_ATTEMPTS: &str = "
+pub(super) const DECIDE_ATTEMPTS: &str = "
     UPDATE attempts SET
         outcome = c.value->>1, error_type = c.value->>2, message = c.value->>3,
         finish_reason = c.value->>4, model_version = c.value->>5, tokens_prompt = c.value->>6,
