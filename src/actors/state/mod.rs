@@ -62,7 +62,7 @@ impl StateActor {
         })
     }
 
-    fn enqueue<M: Message<Result = StateResult<R>>, R: 'static>(
+    fn enqueue<R: 'static>(
         &self,
         job: impl FnOnce(oneshot::Sender<StateResult<R>>) -> Box<dyn Job>,
     ) -> ResponseFuture<StateResult<R>> {
@@ -96,7 +96,7 @@ where
     type Result = ResponseFuture<StateResult<R>>;
 
     fn handle(&mut self, message: M, _ctx: &mut Self::Context) -> Self::Result {
-        self.enqueue::<M, R>(|reply| {
+        self.enqueue(|reply| {
             Box::new(Pending {
                 message,
                 result: None,
@@ -110,7 +110,7 @@ impl Handler<Close> for StateActor {
     type Result = ResponseFuture<StateResult<()>>;
 
     fn handle(&mut self, _message: Close, _ctx: &mut Self::Context) -> Self::Result {
-        self.enqueue::<Close, ()>(|reply| Box::new(Closing { reply }))
+        self.enqueue(|reply| Box::new(Closing { reply }))
     }
 }
 
@@ -136,6 +136,10 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("members", batches::MEMBERS),
     ("pages of books", scan::PAGES_OF_BOOKS),
     ("image faults", scan::IMAGE_FAULTS),
+    ("replace images", remote_files::REPLACE_IMAGES),
+    ("end files", remote_files::END_FILES),
+    ("mark deleting", pages::MARK_DELETING),
+    ("taken pages", batches::TAKEN),
     ("update pages", pages::UPDATE_PAGES),
     ("unlock", pages::UNLOCK),
     ("open members", submits::OPEN_MEMBERS),
