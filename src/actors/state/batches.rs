@@ -148,7 +148,7 @@ impl PlanBatch {
 }
 
 /// Pages that a batch holds, by either of the two records of it.
-const TAKEN: &str = "
+pub(super) const TAKEN: &str = "
     SELECT record_key FROM inflight_records WHERE record_key IN (SELECT value FROM json_each(?1))
     UNION ALL
     SELECT record_key FROM pages
@@ -201,13 +201,13 @@ pub(super) const MEMBERS: &str = "
     SELECT m.record_key, p.page_number,
            CASE WHEN p.batch_id = m.batch_id THEN p.stage END AS held_stage,
            f.uri, f.mime, f.expires_at, p.predecessor, q.stage AS predecessor_stage,
-           a.attempt_number, coalesce(c.count, 0) AS failures, p.releases
+           a.attempt_number, coalesce(n.count, 0) AS failures, p.releases
     FROM batch_record_keys AS m
     JOIN pages AS p ON p.record_key = m.record_key
     JOIN attempts AS a ON a.batch_id = m.batch_id AND a.record_key = m.record_key
     JOIN remote_files AS f ON f.name = a.image_file
     LEFT JOIN pages AS q ON q.record_key = p.predecessor
-    LEFT JOIN failure_counts AS c ON c.record_key = m.record_key
+    LEFT JOIN failure_counts AS n ON n.record_key = m.record_key
     WHERE m.batch_id = ?1 ORDER BY m.record_key";
 
 fn member(row: MemberRow) -> StateResult<Member> {
@@ -327,10 +327,11 @@ impl RecordSpooled {
     }
 }
 
-const NOTE_PROMPTS: &str = "
+/// The plus keeps SQLite from walking the whole list once for every member.
+pub(super) const NOTE_PROMPTS: &str = "
     UPDATE attempts SET prompt_sha256 = c.value->>1, context_sha256 = c.value->>2
     FROM json_each(?1) AS c
-    WHERE attempts.batch_id = ?2 AND attempts.record_key = c.value->>0
+    WHERE attempts.record_key = c.value->>0 AND +attempts.batch_id = ?2
       AND attempts.outcome = 'pending'";
 
 #[derive(FromQueryResult)]

@@ -62,7 +62,7 @@ impl StateActor {
         })
     }
 
-    fn enqueue<M: Message<Result = StateResult<R>>, R: 'static>(
+    fn enqueue<R: 'static>(
         &self,
         job: impl FnOnce(oneshot::Sender<StateResult<R>>) -> Box<dyn Job>,
     ) -> ResponseFuture<StateResult<R>> {
@@ -96,7 +96,7 @@ where
     type Result = ResponseFuture<StateResult<R>>;
 
     fn handle(&mut self, message: M, _ctx: &mut Self::Context) -> Self::Result {
-        self.enqueue::<M, R>(|reply| {
+        self.enqueue(|reply| {
             Box::new(Pending {
                 message,
                 result: None,
@@ -110,9 +110,46 @@ impl Handler<Close> for StateActor {
     type Result = ResponseFuture<StateResult<()>>;
 
     fn handle(&mut self, _message: Close, _ctx: &mut Self::Context) -> Self::Result {
-        self.enqueue::<Close, ()>(|reply| Box::new(Closing { reply }))
+        self.enqueue(|reply| Box::new(Closing { reply }))
     }
 }
+
+/// The questions and changes whose cost must follow the work that is left, not the pages that are
+/// done, each by its name.
+pub const RECURRING: &[(&str, &str)] = &[
+    ("claim", uploads::CLAIMABLE),
+    ("claim unchained", uploads::CLAIMABLE_UNCHAINED),
+    ("expired files", uploads::EXPIRED),
+    ("list uploaded", uploads::UPLOADED),
+    ("uploaded in all", uploads::UPLOADED_TOTAL),
+    ("list deletable", remote_files::DELETABLE),
+    ("held bytes", remote_files::HELD_BYTES),
+    ("open stages", questions::OPEN_STAGES),
+    ("stages of a scope", questions::STAGES_OF_SCOPE),
+    ("runnable", questions::RUNNABLE),
+    ("runnable unchained", questions::RUNNABLE_UNCHAINED),
+    ("next due", questions::NEXT_DUE),
+    ("next due unchained", questions::NEXT_DUE_UNCHAINED),
+    ("blocked", questions::BLOCKED_OF_SCOPE),
+    ("live batches", questions::LIVE_BATCHES),
+    ("deletable now", questions::DELETABLE_DUE),
+    ("members", batches::MEMBERS),
+    ("pages of books", scan::PAGES_OF_BOOKS),
+    ("image faults", scan::IMAGE_FAULTS),
+    ("replace images", remote_files::REPLACE_IMAGES),
+    ("end files", remote_files::END_FILES),
+    ("mark deleting", pages::MARK_DELETING),
+    ("taken pages", batches::TAKEN),
+    ("update pages", pages::UPDATE_PAGES),
+    ("unlock", pages::UNLOCK),
+    ("open members", submits::OPEN_MEMBERS),
+    ("free pages", submits::FREE_PAGES),
+    ("free images", submits::FREE_IMAGES),
+    ("rechain", scan::RECHAIN),
+    ("rescope", scan::RESCOPE),
+    ("note prompts", batches::NOTE_PROMPTS),
+    ("decide attempts", results::DECIDE_ATTEMPTS),
+];
 
 /// What the settings say about how changes are applied.
 #[derive(Debug, Clone, Copy)]

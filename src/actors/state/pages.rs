@@ -188,16 +188,14 @@ pub(super) async fn mark_deleting(
 ) -> StateResult<()> {
     for chunk in names.chunks(CHUNK_ROWS) {
         let list = json_list(chunk.iter().map(String::as_str));
-        execute(
-            tx,
-            "UPDATE remote_files SET state = 'deleting', updated_at = ?2
-             WHERE name IN (SELECT value FROM json_each(?1)) AND state = 'live'",
-            [list, text(at)],
-        )
-        .await?;
+        execute(tx, MARK_DELETING, [list, text(at)]).await?;
     }
     Ok(())
 }
+
+pub(super) const MARK_DELETING: &str = "
+    UPDATE remote_files SET state = 'deleting', updated_at = ?2
+    WHERE name IN (SELECT value FROM json_each(?1)) AND state = 'live'";
 
 /// The values of one page, in the order in which [`UPDATE_PAGES`] reads them.
 fn page_values(page: &Loaded) -> Value {

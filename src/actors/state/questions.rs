@@ -205,6 +205,9 @@ impl Apply for ListWork {
     }
 }
 
+// Nothing tells SQLite how few pages are open, so the questions below name the partial index that
+// holds just them.
+
 pub(super) const OPEN_STAGES: &str = "
     SELECT stage AS word, count(*) AS count FROM pages
     WHERE stage IN ('uploading','uploaded','batched','validating','dead','review') AND scope = ?1
@@ -212,33 +215,33 @@ pub(super) const OPEN_STAGES: &str = "
 
 pub(super) const RUNNABLE: &str = "
     SELECT count(*) FROM (
-        SELECT 1 FROM pages
+        SELECT 1 FROM pages INDEXED BY pages_runnable
         WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NULL AND scope = ?1
           AND (not_before IS NULL OR not_before <= ?2)
         LIMIT 1000)";
 
 pub(super) const RUNNABLE_UNCHAINED: &str = "
     SELECT count(*) FROM (
-        SELECT * FROM (SELECT 1 FROM pages
+        SELECT * FROM (SELECT 1 FROM pages INDEXED BY pages_runnable
             WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NULL AND scope = ?1
               AND (not_before IS NULL OR not_before <= ?2) LIMIT 1000)
         UNION ALL
-        SELECT * FROM (SELECT 1 FROM pages
+        SELECT * FROM (SELECT 1 FROM pages INDEXED BY pages_blocked
             WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NOT NULL AND scope = ?1
               AND (not_before IS NULL OR not_before <= ?2) LIMIT 1000))";
 
 pub(super) const NEXT_DUE: &str = "
-    SELECT min(not_before) FROM pages
+    SELECT min(not_before) FROM pages INDEXED BY pages_due
     WHERE stage = 'discovered' AND batch_id IS NULL AND not_before IS NOT NULL AND scope = ?1
       AND not_before > ?2 AND waits_for IS NULL";
 
 pub(super) const NEXT_DUE_UNCHAINED: &str = "
-    SELECT min(not_before) FROM pages
+    SELECT min(not_before) FROM pages INDEXED BY pages_due
     WHERE stage = 'discovered' AND batch_id IS NULL AND not_before IS NOT NULL AND scope = ?1
       AND not_before > ?2";
 
 pub(super) const BLOCKED_OF_SCOPE: &str = "
-    SELECT count(*) FROM pages
+    SELECT count(*) FROM pages INDEXED BY pages_blocked
     WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NOT NULL AND scope = ?1";
 
 pub(super) const LIVE_BATCHES: &str = "
@@ -271,11 +274,11 @@ pub(super) async fn waiting_counts(
 }
 
 const BLOCKED: &str = "
-    SELECT count(*) FROM pages
+    SELECT count(*) FROM pages INDEXED BY pages_blocked
     WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NOT NULL
       AND (?1 IS NULL OR scope = ?1)";
 
 const WAITING: &str = "
-    SELECT count(*) FROM pages
+    SELECT count(*) FROM pages INDEXED BY pages_due
     WHERE stage = 'discovered' AND batch_id IS NULL AND not_before IS NOT NULL
       AND not_before > ?2 AND (?1 IS NULL OR scope = ?1)";

@@ -45,14 +45,7 @@ pub(super) async fn insert_images(
                 .collect::<Vec<_>>(),
         )
         .await?;
-        execute(
-            tx,
-            "UPDATE remote_files SET state = 'deleting', updated_at = ?2
-             WHERE purpose = 'image' AND state = 'live'
-               AND record_key IN (SELECT value->>6 FROM json_each(?1))",
-            [list.clone(), text(at)],
-        )
-        .await?;
+        execute(tx, REPLACE_IMAGES, [list.clone(), text(at)]).await?;
         execute_exactly(
             tx,
             "INSERT INTO remote_files
@@ -68,6 +61,12 @@ pub(super) async fn insert_images(
     }
     Ok(())
 }
+
+/// A page has one image in the store; a former one is of no use any more.
+pub(super) const REPLACE_IMAGES: &str = "
+    UPDATE remote_files SET state = 'deleting', updated_at = ?2
+    WHERE purpose = 'image' AND state = 'live'
+      AND record_key IN (SELECT value->>6 FROM json_each(?1))";
 
 fn image_values(key: &RecordKey, file: &StoredFile) -> Value {
     let StoredFile {
@@ -216,20 +215,17 @@ impl Apply for RecordDeletions {
                     .iter()
                     .map(|(name, outcome)| outcome_values(name, outcome)),
             );
-            execute(
-                tx,
-                "UPDATE remote_files
-                 SET state = c.value->>1, note = c.value->>2, not_before = c.value->>3,
-                     updated_at = ?2
-                 FROM json_each(?1) AS c
-                 WHERE remote_files.name = c.value->>0 AND remote_files.state = 'deleting'",
-                [list, text(self.at)],
-            )
-            .await?;
+            execute(tx, END_FILES, [list, text(self.at)]).await?;
         }
         Ok(())
     }
 }
+
+pub(super) const END_FILES: &str = "
+    UPDATE remote_files SET state = c.value->>1, note = c.value->>2, not_before = c.value->>3,
+                            updated_at = ?2
+    FROM json_each(?1) AS c
+    WHERE remote_files.name = c.value->>0 AND remote_files.state = 'deleting'";
 
 fn outcome_values(name: &RemoteName, outcome: &DeleteOutcome) -> Value {
     let (state, note, not_before) = match outcome {

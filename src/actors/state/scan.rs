@@ -200,11 +200,11 @@ const INSERT_PAGES: &str = "
     FROM json_each(?1) WHERE true
     ON CONFLICT (record_key) DO NOTHING";
 
-const RESCOPE: &str = "
+pub(super) const RESCOPE: &str = "
     UPDATE pages SET scope = ?2, updated_at = ?3
     WHERE record_key IN (SELECT value FROM json_each(?1))";
 
-const RECHAIN: &str = "
+pub(super) const RECHAIN: &str = "
     UPDATE pages SET predecessor = c.value->>1, waits_for = c.value->>2,
                      chain_ahead = c.value->>3, updated_at = ?2
     FROM json_each(?1) AS c

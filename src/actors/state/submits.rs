@@ -196,14 +196,15 @@ impl Submission {
 }
 
 /// A member's image goes, unless the page waits with it for its next batch.
-const FREE_IMAGES: &str = "
+pub(super) const FREE_IMAGES: &str = "
     UPDATE remote_files SET state = 'deleting', updated_at = ?2
     WHERE state = 'live' AND name IN (
         SELECT a.image_file FROM attempts AS a
         LEFT JOIN pages AS p ON p.record_key = a.record_key AND p.image_file = a.image_file
         WHERE a.batch_id = ?1 AND p.record_key IS NULL)";
 
-const FREE_PAGES: &str = "UPDATE pages SET batch_id = NULL, updated_at = ?2 WHERE batch_id = ?1";
+pub(super) const FREE_PAGES: &str =
+    "UPDATE pages SET batch_id = NULL, updated_at = ?2 WHERE batch_id = ?1";
 
 /// Adds a line to a batch's history.
 pub(super) async fn note_history(
@@ -232,12 +233,7 @@ pub(super) async fn note_history(
 
 /// Refuses to end a batch while a member has no outcome.
 pub(super) async fn refuse_open(tx: &DatabaseTransaction, batch: &BatchId) -> StateResult<()> {
-    let open = number(
-        tx,
-        "SELECT count(*) FROM pages WHERE batch_id = ?1 AND stage IN ('batched','validating')",
-        [text(batch)],
-    )
-    .await?;
+    let open = number(tx, OPEN_MEMBERS, [text(batch)]).await?;
     if open == 0 {
         return Ok(());
     }
@@ -246,6 +242,9 @@ pub(super) async fn refuse_open(tx: &DatabaseTransaction, batch: &BatchId) -> St
         open,
     })
 }
+
+pub(super) const OPEN_MEMBERS: &str =
+    "SELECT count(*) FROM pages WHERE batch_id = ?1 AND stage IN ('batched','validating')";
 
 #[derive(sea_orm::FromQueryResult)]
 struct TallyRow {

@@ -93,13 +93,13 @@ pub(super) const AHEAD: &str = "
          + (SELECT count(*) FROM pages WHERE stage = 'uploaded' AND batch_id IS NULL)";
 
 pub(super) const EXPIRED: &str = "
-    SELECT record_key FROM pages
+    SELECT record_key FROM pages INDEXED BY pages_expiring
     WHERE stage = 'uploaded' AND batch_id IS NULL AND image_expires_at <= ?1";
 
 /// The inner question is answered from the index alone; only what is claimed is looked up.
 pub(super) const CLAIMABLE: &str = "
     SELECT c.record_key, coalesce(f.count, 0) AS failures
-    FROM (SELECT record_key, priority, chain_ahead FROM pages
+    FROM (SELECT record_key, priority, chain_ahead FROM pages INDEXED BY pages_runnable
           WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NULL AND scope = ?1
             AND (not_before IS NULL OR not_before <= ?2)
           ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3) AS c
@@ -110,13 +110,13 @@ pub(super) const CLAIMABLE: &str = "
 pub(super) const CLAIMABLE_UNCHAINED: &str = "
     SELECT c.record_key, coalesce(f.count, 0) AS failures
     FROM (SELECT * FROM (
-              SELECT record_key, priority, chain_ahead FROM pages
+              SELECT record_key, priority, chain_ahead FROM pages INDEXED BY pages_runnable
               WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NULL AND scope = ?1
                 AND (not_before IS NULL OR not_before <= ?2)
               ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3)
           UNION ALL
           SELECT * FROM (
-              SELECT record_key, priority, chain_ahead FROM pages
+              SELECT record_key, priority, chain_ahead FROM pages INDEXED BY pages_blocked
               WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NOT NULL
                 AND scope = ?1 AND (not_before IS NULL OR not_before <= ?2)
               ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3)) AS c
@@ -155,7 +155,7 @@ impl Apply for RecordUploads {
                 });
             }
         }
-        images.sort_by(|(a, _), (b, _)| a.cmp(b));
+        images.sort_by_key(|(key, _file)| *key);
         remote_files::insert_images(tx, &images, self.at).await?;
         pages.write(tx, rules, self.at).await?;
         record_failures(tx, failures, None, Some(&self.run), self.at).await
@@ -295,12 +295,12 @@ impl Apply for ListUploaded {
 pub(super) const UPLOADED: &str = "
     SELECT record_key, predecessor, chain_ahead, image_bytes, image_expires_at, batch_size_max,
            releases
-    FROM pages
+    FROM pages INDEXED BY pages_uploaded
     WHERE stage = 'uploaded' AND batch_id IS NULL AND scope = ?1 AND image_expires_at > ?2
     ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3";
 
 pub(super) const UPLOADED_TOTAL: &str = "
-    SELECT count(*) AS total, min(uploaded_at) AS oldest FROM pages
+    SELECT count(*) AS total, min(uploaded_at) AS oldest FROM pages INDEXED BY pages_uploaded
     WHERE stage = 'uploaded' AND batch_id IS NULL AND scope = ?1 AND image_expires_at > ?2";
 
 fn uploaded_page(row: UploadedRow) -> StateResult<UploadedPage> {

@@ -1,0 +1,7 @@
+//! The integration tests: one binary, a module per subject.
+
+mod kit;
+mod schema;
+mod state;
+mod state_faults;
+mod states;
