@@ -4,6 +4,7 @@
 //! **Invariant:** nothing here knows an actor, the settings or the database; every adapter gets
 //! plain values.
 
+pub mod filesystem;
 pub mod gemini;
 pub mod os_entropy;
 pub mod system_clock;

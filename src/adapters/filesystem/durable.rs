@@ -1,0 +1,129 @@
+//! Writing so that a crash leaves the old state or the new one, never a half.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::ports::page_source::SourceError;
+
+/// An error about a path.
+pub(super) fn fault(path: &Path, error: &io::Error) -> SourceError {
+    SourceError {
+        path: path.display().to_string(),
+        message: error.to_string(),
+        missing: error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// An error about a path that no system call made.
+pub(super) fn refusal(path: &Path, message: &str) -> SourceError {
+    SourceError {
+        path: path.display().to_string(),
+        message: message.to_owned(),
+        missing: false,
+    }
+}
+
+/// Runs work on the blocking pool.
+pub(super) async fn blocking<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
+) -> Result<T, SourceError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(refusal(path, "the work on the file was cut off")),
+    }
+}
+
+/// Makes a folder's entries durable.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Creates a folder and those above it, and makes each new entry durable.
+pub(super) fn create_folders(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let above = folder_of(folder);
+    if above != folder {
+        create_folders(above)?;
+    }
+    create_folder(folder)
+}
+
+/// Creates one folder below an existing one; another thread or process may be faster.
+pub(super) fn create_folder(folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Ok(()) => sync_folder(folder_of(folder)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The folder that a path stands in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) => Path::new("."),
+        None => path,
+    }
+}
+
+/// Writes a file under its final name: temporary file in the same folder, sync, rename. The caller
+/// syncs the folder, once for all files of it.
+pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let temporary = temporary_of(path)?;
+    let written = write_new(&temporary, content).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // A leftover of our own name is harmless; the error that matters is the first one.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// `.{name}.{32 hex digits}.tmp` in the same folder.
+fn temporary_of(path: &Path) -> io::Result<PathBuf> {
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .ok_or_else(|| io::Error::other("the path has no file name"))?;
+    let random = uuid::Uuid::new_v4().simple();
+    Ok(path.with_file_name(format!(".{name}.{random}.tmp")))
+}
+
+/// Whether a file name is one that [`replace`] makes.
+pub(super) fn is_temporary(name: &str) -> bool {
+    name.strip_prefix('.')
+        .and_then(|rest| rest.strip_suffix(".tmp"))
+        .and_then(|rest| rest.rsplit_once('.'))
+        .is_some_and(|(_name, random)| {
+            random.len() == 32 && random.bytes().all(|byte| byte.is_ascii_hexdigit())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_temporary_names_are_recognized() {
+        let made = temporary_of(Path::new("/x/14.json")).unwrap();
+        assert!(is_temporary(made.file_name().unwrap().to_str().unwrap()));
+        for other in [
+            ".DS_Store",
+            ".14.json.tmp",
+            "14.json",
+            ".a.0123.tmp",
+            ".tmp",
+        ] {
+            assert!(!is_temporary(other), "{other}");
+        }
+    }
+}

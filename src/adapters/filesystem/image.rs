@@ -1,0 +1,226 @@
+//! Finding a page's image and saying whether it may be sent.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::image_end::{JpegEnd, heif_fault, png_fault, webp_fault};
+use crate::domain::ids::{RecordKey, Sha256Hex};
+use crate::domain::image::{ImageFacts, ImageFault, ImageType};
+use crate::domain::layout::Layout;
+
+const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "heic", "heif"];
+/// How much of a file says what it is.
+const HEAD_BYTES: usize = 64;
+/// How much of a file is held at once.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Finds the one image of a page and checks it.
+pub(super) fn find_and_check(
+    root: &Path,
+    layout: &Layout,
+    key: &RecordKey,
+    bytes_max: u64,
+) -> Result<(PathBuf, ImageFacts), ImageFault> {
+    let path = find(root, layout, key)?;
+    let facts = check(&path, bytes_max)?;
+    Ok((path, facts))
+}
+
+fn find(root: &Path, layout: &Layout, key: &RecordKey) -> Result<PathBuf, ImageFault> {
+    let stem = layout
+        .path(root, key, "")
+        .map_err(|error| ImageFault::Missing {
+            looked_for: error.to_string(),
+        })?
+        .with_extension("");
+    // Listing a folder for each of its pages would be slow where a folder has many; names in one
+    // case are simply tried.
+    let mut found: Vec<PathBuf> = EXTENSIONS
+        .iter()
+        .flat_map(|extension| [(*extension).to_owned(), extension.to_ascii_uppercase()])
+        .map(|extension| stem.with_extension(extension))
+        .filter(|path| fs::symlink_metadata(path).is_ok())
+        .collect();
+    if found.is_empty() {
+        found = list(&stem);
+    }
+    if found.len() > 1 {
+        // Where the file system does not tell cases apart, one file answers to two names.
+        found.sort_by_cached_key(|path| fs::canonicalize(path).ok());
+        found.dedup_by_key(|path| fs::canonicalize(&*path).unwrap_or_else(|_| path.clone()));
+    }
+    match found.len() {
+        0 => Err(ImageFault::Missing {
+            looked_for: format!("{}.{{{}}}", stem.display(), EXTENSIONS.join(",")),
+        }),
+        1 => Ok(found.remove(0)),
+        _ => {
+            found.sort();
+            let names: Vec<String> = found
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
+            Err(ImageFault::Several(names.join(", ")))
+        }
+    }
+}
+
+/// The images of a stem in its folder, whatever the case of their extensions.
+fn list(stem: &Path) -> Vec<PathBuf> {
+    let Some(folder) = stem.parent() else {
+        return Vec::new();
+    };
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.with_extension("") == stem && is_image_name(path))
+        .collect()
+}
+
+fn is_image_name(path: &Path) -> bool {
+    path.extension()
+        .map(|extension| OsString::from(extension).to_ascii_lowercase())
+        .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known))
+}
+
+/// Checks an image: kind by its first bytes, size, dimensions, end, hash.
+fn check(path: &Path, bytes_max: u64) -> Result<ImageFacts, ImageFault> {
+    let shown = path.display().to_string();
+    let unreadable = |detail: String| ImageFault::Unreadable {
+        path: path.display().to_string(),
+        detail,
+    };
+    let found = fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
+    if !found.is_file() {
+        return Err(unreadable("not a regular file".to_owned()));
+    }
+    let length = found.len();
+    if length == 0 {
+        return Err(ImageFault::Empty(shown));
+    }
+    if length > bytes_max {
+        return Err(ImageFault::TooLarge {
+            path: shown,
+            bytes: length,
+            limit: bytes_max,
+        });
+    }
+    let mut file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
+    let scan = scan(&mut file).map_err(|error| unreadable(error.to_string()))?;
+    if scan.bytes != length {
+        return Err(unreadable("it changed while it was read".to_owned()));
+    }
+    let mime = image_type(&scan.head).ok_or_else(|| ImageFault::Unsupported(shown.clone()))?;
+    let damaged = |detail: String| ImageFault::Damaged {
+        path: shown.clone(),
+        detail,
+    };
+    let fault = match mime {
+        ImageType::Jpeg if scan.is_whole_jpeg => Ok(None),
+        ImageType::Jpeg => Ok(Some("no end-of-image marker".to_owned())),
+        ImageType::Png => png_fault(&mut file, length),
+        ImageType::Webp => webp_fault(&mut file, length),
+        ImageType::Heic | ImageType::Heif => heif_fault(&mut file, length),
+    };
+    match fault {
+        Ok(None) => {}
+        Ok(Some(detail)) => return Err(damaged(detail)),
+        // The walk asks only for bytes that the file should have.
+        Err(error) => return Err(damaged(error.to_string())),
+    }
+    let (width, height) = dimensions(&mut file).map_err(damaged)?;
+    Ok(ImageFacts {
+        mime,
+        bytes: length,
+        width,
+        height,
+        sha256: scan.sha256,
+    })
+}
+
+/// What one pass over a file tells.
+struct Scan {
+    head: Vec<u8>,
+    bytes: u64,
+    sha256: Sha256Hex,
+    is_whole_jpeg: bool,
+}
+
+fn scan(file: &mut File) -> io::Result<Scan> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut head = Vec::with_capacity(HEAD_BYTES);
+    let mut hasher = Sha256::new();
+    let mut jpeg = JpegEnd::new();
+    let mut bytes: u64 = 0;
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        let piece = &buffer[..read];
+        let missing = (HEAD_BYTES - head.len()).min(read);
+        head.extend_from_slice(&piece[..missing]);
+        hasher.update(piece);
+        jpeg.feed(piece);
+        bytes += read as u64;
+    }
+    Ok(Scan {
+        head,
+        bytes,
+        sha256: Sha256Hex::new(hex::encode(hasher.finalize())),
+        is_whole_jpeg: jpeg.is_whole(),
+    })
+}
+
+/// The kind of an image by its first bytes; its name counts for nothing.
+fn image_type(head: &[u8]) -> Option<ImageType> {
+    let starts = |at: usize, with: &[u8]| head.get(at..).is_some_and(|rest| rest.starts_with(with));
+    if starts(0, b"\xff\xd8\xff") {
+        return Some(ImageType::Jpeg);
+    }
+    if starts(0, b"\x89PNG\r\n\x1a\n") {
+        return Some(ImageType::Png);
+    }
+    if starts(0, b"RIFF") && starts(8, b"WEBP") {
+        return Some(ImageType::Webp);
+    }
+    if !starts(4, b"ftyp") {
+        return None;
+    }
+    const HEIC: [&[u8]; 8] = [
+        b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs",
+    ];
+    match head.get(8..12)? {
+        brand if HEIC.contains(&brand) => Some(ImageType::Heic),
+        // A general brand: the compatible ones tell the coding.
+        b"mif1" | b"msf1" | b"mif2" => {
+            let declared = u32::from_be_bytes(head.get(..4)?.try_into().ok()?) as usize;
+            let brands = head.get(16..declared.min(head.len()))?.chunks(4);
+            let mut kind = ImageType::Heif;
+            for brand in brands {
+                if brand == b"avif" || brand == b"avis" {
+                    return None;
+                }
+                if HEIC.contains(&brand) {
+                    kind = ImageType::Heic;
+                }
+            }
+            Some(kind)
+        }
+        _ => None,
+    }
+}
+
+fn dimensions(file: &mut File) -> Result<(u32, u32), String> {
+    file.seek(SeekFrom::Start(0))
+        .map_err(|error| error.to_string())?;
+    let size = imagesize::reader_size(BufReader::new(file)).map_err(|error| error.to_string())?;
+    match (u32::try_from(size.width), u32::try_from(size.height)) {
+        (Ok(width), Ok(height)) if width > 0 && height > 0 => Ok((width, height)),
+        _ => Err(format!("{} x {} pixels", size.width, size.height)),
+    }
+}

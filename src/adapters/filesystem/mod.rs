@@ -1,0 +1,18 @@
+//! Labels, images, outputs, spooled requests, raw results and reports on a file system.
+//!
+//! **Invariant:** a path below a configured folder is built from a key by
+//! [`crate::domain::layout::Layout`] only, nothing is written outside the configured folders, and
+//! whatever is reported as written is synced.
+
+mod durable;
+mod image;
+mod image_end;
+mod outputs;
+mod raw;
+mod sink;
+mod source;
+mod spool;
+mod walk;
+mod walk_book;
+
+pub use source::{Filesystem, FilesystemOptions};

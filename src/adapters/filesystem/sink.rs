@@ -1,0 +1,184 @@
+//! What is written: outputs, revisions, spooled requests, reports; and where raw results stand.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use async_trait::async_trait;
+use sha2::{Digest, Sha256};
+
+use super::durable::{blocking, create_folders, fault, folder_of, refusal, replace, sync_folder};
+use super::source::{Filesystem, FilesystemOptions};
+use super::{outputs, raw, spool};
+use crate::domain::ids::{BatchId, RecordKey};
+use crate::ports::page_source::SourceError;
+use crate::ports::result_sink::{RawReader, ResultSink, Spool, Written};
+
+#[async_trait(?Send)]
+impl ResultSink for Filesystem {
+    async fn write_outputs(
+        &self,
+        outputs: Vec<(RecordKey, Vec<u8>)>,
+    ) -> Vec<Result<Written, SourceError>> {
+        let count = outputs.len();
+        let options = Arc::clone(&self.options);
+        let root = options.output_dir.clone();
+        blocking(&root, move || Ok(outputs::write_all(&options, &outputs)))
+            .await
+            .unwrap_or_else(|error| vec![Err(error); count])
+    }
+
+    async fn retire_output(&self, key: &RecordKey) -> Result<(), SourceError> {
+        let options = Arc::clone(&self.options);
+        let key = key.clone();
+        let root = options.output_dir.clone();
+        blocking(&root, move || retire(&options, &key)).await
+    }
+
+    async fn open_spool(&self, batch: &BatchId) -> Result<Box<dyn Spool>, SourceError> {
+        spool::create(self.spool_path(batch)).await
+    }
+
+    fn spool_path(&self, batch: &BatchId) -> PathBuf {
+        self.lines_path("spool", batch)
+    }
+
+    async fn remove_spool(&self, batch: &BatchId) -> Result<(), SourceError> {
+        let path = self.spool_path(batch);
+        blocking(&path.clone(), move || {
+            for path in [spool::unfinished(&path), path] {
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(fault(&path, &error));
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    fn raw_path(&self, batch: &BatchId) -> PathBuf {
+        self.lines_path("raw", batch)
+    }
+
+    async fn open_raw(&self, path: &Path) -> Result<Box<dyn RawReader>, SourceError> {
+        raw::open(path, self.options.line_bytes_max).await
+    }
+
+    async fn raw_line(&self, path: &Path, offset: u64, bytes: u64) -> Result<Vec<u8>, SourceError> {
+        let place = path.to_path_buf();
+        let line_bytes_max = self.options.line_bytes_max;
+        blocking(path, move || {
+            raw::line(&place, offset, bytes, line_bytes_max)
+        })
+        .await
+    }
+
+    async fn write_report(&self, name: &str, text: &str) -> Result<PathBuf, SourceError> {
+        let folder = self.options.work_dir.join("reports");
+        let is_plain =
+            !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
+        if !is_plain {
+            return Err(refusal(&folder, &format!("'{name}' is not a file name")));
+        }
+        let path = folder.join(name);
+        let content = text.as_bytes().to_vec();
+        blocking(&path.clone(), move || {
+            write_durably(&path, &content).map_err(|error| fault(&path, &error))?;
+            Ok(path)
+        })
+        .await
+    }
+}
+
+impl Filesystem {
+    fn lines_path(&self, folder: &str, batch: &BatchId) -> PathBuf {
+        // An id is a UUID of ours; should one ever not be, it still names a file of this folder.
+        let plain: String = batch
+            .as_str()
+            .chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || c == '-' {
+                    c
+                } else {
+                    '_'
+                }
+            })
+            .collect();
+        let folder = self.options.work_dir.join(folder);
+        folder.join(format!("{plain}.jsonl"))
+    }
+}
+
+fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    create_folders(folder_of(path))?;
+    replace(path, content)?;
+    sync_folder(folder_of(path))
+}
+
+/// Moves an output to the revisions. Without an output there is nothing to keep: a crash between
+/// the move and its record must not stop the second try.
+fn retire(options: &FilesystemOptions, key: &RecordKey) -> Result<(), SourceError> {
+    let root = &options.output_dir;
+    let layout = &options.layout;
+    let key_fault = |error: &dyn std::fmt::Display| refusal(root, &error.to_string());
+    let path = layout
+        .path(root, key, "json")
+        .map_err(|error| key_fault(&error))?;
+    if !path.exists() {
+        return Ok(());
+    }
+    outputs::prepare(root, folder_of(&path))?;
+    let extension = revision(&path).map_err(|error| fault(&path, &error))?;
+    let kept = layout
+        .path(&options.work_dir.join("revisions"), key, &extension)
+        .map_err(|error| key_fault(&error))?;
+    create_folders(folder_of(&kept)).map_err(|error| fault(&kept, &error))?;
+    move_durably(&path, &kept).map_err(|error| fault(&kept, &error))
+}
+
+/// `{seconds of its last change}.{start of its SHA-256}.json`: revisions of a page sort by age, and
+/// the same content is kept once.
+fn revision(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let changed = file.metadata()?.modified()?;
+    let seconds = changed
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let mut hasher = Sha256::new();
+    io::copy(&mut file, &mut HashWriter(&mut hasher))?;
+    let digest = hex::encode(hasher.finalize());
+    Ok(format!("{seconds}.{}.json", &digest[..16]))
+}
+
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn move_durably(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            replace(to, &fs::read(from)?)?;
+            sync_folder(folder_of(to))?;
+            fs::remove_file(from)?;
+        }
+        outcome => {
+            outcome?;
+            sync_folder(folder_of(to))?;
+        }
+    }
+    sync_folder(folder_of(from))
+}

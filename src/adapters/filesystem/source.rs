@@ -1,0 +1,113 @@
+//! The file system adapter and what it reads.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::durable::{blocking, fault, refusal};
+use super::{image, walk};
+use crate::domain::ids::RecordKey;
+use crate::domain::image::{ImageFacts, ImageFault};
+use crate::domain::layout::Layout;
+use crate::ports::page_source::{PageSource, Scope, SourceError, Walk};
+
+/// The longest label or output that is read, in bytes.
+const TEXT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Where things are.
+#[derive(Debug, Clone)]
+pub struct FilesystemOptions {
+    pub label_dir: PathBuf,
+    pub image_dir: PathBuf,
+    pub output_dir: PathBuf,
+    /// Spool, raw results, revisions and reports stand below it.
+    pub work_dir: PathBuf,
+    pub layout: Layout,
+    /// The largest image that is sent, in bytes.
+    pub image_bytes_max: u64,
+    /// The longest line of a raw result that is read, in bytes.
+    pub line_bytes_max: u64,
+    /// How many threads write outputs; syncing profits from about 16.
+    pub writers: usize,
+}
+
+/// Reads and writes the folders of one project.
+#[derive(Debug, Clone)]
+pub struct Filesystem {
+    pub(super) options: Arc<FilesystemOptions>,
+}
+
+impl Filesystem {
+    /// Takes the folders as they are; touches nothing.
+    pub fn new(options: FilesystemOptions) -> Self {
+        Filesystem {
+            options: Arc::new(options),
+        }
+    }
+
+    async fn text(&self, root: &Path, key: &RecordKey) -> Result<Vec<u8>, SourceError> {
+        let path = self
+            .options
+            .layout
+            .path(root, key, "json")
+            .map_err(|error| refusal(root, &error.to_string()))?;
+        let place = path.clone();
+        blocking(&place, move || read_bounded(&path, TEXT_BYTES_MAX)).await
+    }
+}
+
+#[async_trait(?Send)]
+impl PageSource for Filesystem {
+    async fn walk(&self, scope: &Scope) -> Result<Box<dyn Walk>, SourceError> {
+        walk::start(Arc::clone(&self.options), scope.clone()).await
+    }
+
+    async fn label(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError> {
+        self.text(&self.options.label_dir, key).await
+    }
+
+    async fn output(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError> {
+        self.text(&self.options.output_dir, key).await
+    }
+
+    async fn image(&self, key: &RecordKey) -> Result<(PathBuf, ImageFacts), ImageFault> {
+        let options = Arc::clone(&self.options);
+        let key = key.clone();
+        let root = options.image_dir.display().to_string();
+        tokio::task::spawn_blocking(move || {
+            image::find_and_check(
+                &options.image_dir,
+                &options.layout,
+                &key,
+                options.image_bytes_max,
+            )
+        })
+        .await
+        .unwrap_or_else(|_| {
+            Err(ImageFault::Unreadable {
+                path: root,
+                detail: "the work on the image was cut off".to_owned(),
+            })
+        })
+    }
+}
+
+/// Reads a regular file of at most `bytes_max` bytes; a pipe would block, a device never end.
+pub(super) fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, SourceError> {
+    let found = fs::metadata(path).map_err(|error| fault(path, &error))?;
+    if !found.is_file() {
+        return Err(refusal(path, "not a regular file"));
+    }
+    let mut content = Vec::with_capacity(found.len().min(bytes_max) as usize);
+    let read = |content: &mut Vec<u8>| -> io::Result<usize> {
+        File::open(path)?.take(bytes_max + 1).read_to_end(content)
+    };
+    read(&mut content).map_err(|error| fault(path, &error))?;
+    if content.len() as u64 > bytes_max {
+        return Err(refusal(path, &format!("longer than {bytes_max} bytes")));
+    }
+    Ok(content)
+}

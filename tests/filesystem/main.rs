@@ -1,0 +1,7 @@
+//! The file system adapter against real folders.
+
+mod images;
+mod outputs;
+mod raw;
+mod walk;
+mod world;
