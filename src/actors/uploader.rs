@@ -81,16 +81,16 @@ pub struct Uploader {
     /// Checked images that wait for room in the store.
     held: VecDeque<Checked>,
     uploading: usize,
+    /// Bytes of uploads that have begun and are not in the state's ledger yet.
     uploading_bytes: u64,
     remote_bytes: u64,
     finished: Vec<UploadRecord>,
     recording: bool,
     deleting: bool,
     paused_until: Option<Timestamp>,
-    /// Pages of this run that were given an upload.
-    started: u64,
+    /// Pages that this process has claimed.
+    taken: u64,
     last_success: Option<Timestamp>,
-    jobs_begun: u64,
 }
 
 /// A page whose image may be sent.
@@ -134,9 +134,8 @@ impl Uploader {
             recording: false,
             deleting: false,
             paused_until: None,
-            started: 0,
+            taken: 0,
             last_success: None,
-            jobs_begun: 0,
         }
     }
 
@@ -156,15 +155,18 @@ impl Uploader {
         if !self.activity.may_take() || self.paused(now) {
             return;
         }
-        if self.claiming {
+        // One question or record at a time, so that what the state says of remote bytes and what
+        // is known here never overlap.
+        if self.claiming || self.recording {
             self.claim_again = true;
             return;
         }
         let places = (2 * self.options.concurrency)
             .saturating_sub(self.uploading + self.claimed.len() + self.held.len());
-        let left = self.options.pages_max.map_or(u64::MAX, |max| {
-            max.saturating_sub(self.started + (self.claimed.len() + self.held.len()) as u64)
-        });
+        let left = self
+            .options
+            .pages_max
+            .map_or(u64::MAX, |max| max.saturating_sub(self.taken));
         // With images held back for room, the question is only how much room there is now.
         let limit = if self.held.is_empty() {
             left.min(places as u64)
@@ -203,8 +205,10 @@ impl Uploader {
         } = claimed;
         self.remote_bytes = remote_bytes;
         let got_some = !pages.is_empty();
+        self.taken += pages.len() as u64;
         self.claimed.extend(pages);
         self.fill(ctx);
+        self.record(ctx);
         if std::mem::take(&mut self.claim_again) || got_some {
             self.claim(ctx);
         }
@@ -279,7 +283,6 @@ impl Uploader {
             fault,
         }
         .emit();
-        self.started += 1;
         self.finished.push(UploadRecord {
             event: PageEvent::UploadRefused {
                 error: ErrorType::Image,
@@ -295,8 +298,6 @@ impl Uploader {
 
     fn begin_upload(&mut self, checked: Checked, ctx: &mut Context<Self>) {
         self.uploading += 1;
-        self.started += 1;
-        self.jobs_begun += 1;
         self.uploading_bytes += checked.facts.bytes;
         self.activity.begin();
         let upload = Upload {
@@ -310,7 +311,6 @@ impl Uploader {
         let send = async move { transfer.send(&upload).await };
         ctx.spawn(send.into_actor(self).map(move |sent, stage, ctx| {
             stage.uploading -= 1;
-            stage.uploading_bytes -= checked.facts.bytes;
             stage.upload_done(checked, sent, ctx);
             stage.record(ctx);
             stage.fill(ctx);
@@ -335,7 +335,6 @@ impl Uploader {
                 let now = self.clock.now();
                 self.last_success = Some(now);
                 self.activity.contact();
-                self.remote_bytes += file.bytes;
                 notices::ImageUploaded {
                     key: &page.key,
                     file: &file.name,
@@ -360,9 +359,9 @@ impl Uploader {
                 tries,
                 orphan,
             }) => {
-                let file = orphan;
+                self.uploading_bytes -= facts.bytes;
                 self.upload_failed(page, &last, tries, begun, ctx);
-                if let Some(name) = file {
+                if let Some(name) = orphan {
                     notices::FileLeftBehind { file: &name }.emit();
                 }
             }
@@ -415,16 +414,15 @@ impl Uploader {
 
     /// Tells the state what is finished, one message at a time, many pages a message.
     fn record(&mut self, ctx: &mut Context<Self>) {
-        if self.recording || self.finished.is_empty() {
+        if self.recording || self.claiming || self.finished.is_empty() {
             return;
         }
         self.recording = true;
         self.activity.begin();
         let uploads = std::mem::take(&mut self.finished);
-        let count = uploads
-            .iter()
-            .filter(|upload| upload.stored.is_some())
-            .count() as u64;
+        let stored = uploads.iter().filter_map(|upload| upload.stored.as_ref());
+        let count = stored.clone().count() as u64;
+        let bytes: u64 = stored.map(|(file, _facts)| file.bytes).sum();
         let (run, at) = (self.options.run.clone(), self.clock.now());
         let told = self
             .peers
@@ -436,6 +434,8 @@ impl Uploader {
             match answered(reply) {
                 Err(error) => stage.activity.fail(error, ctx),
                 Ok(()) => {
+                    stage.uploading_bytes -= bytes;
+                    stage.remote_bytes += bytes;
                     stage.peers.uploaded.do_send(PagesUploaded { count });
                     stage.record(ctx);
                     stage.claim(ctx);

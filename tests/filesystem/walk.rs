@@ -163,7 +163,7 @@ async fn links_are_followed_unless_they_lead_back() {
 }
 
 #[tokio::test]
-async fn filters_prune_folders_and_pages() {
+async fn filters_prune_folders_and_leave_the_pages_of_a_book_to_the_rules() {
     let world = World::new();
     for state in ["Alabama", "Ohio"] {
         for year in ["1848", "1850", "undated"] {
@@ -187,7 +187,7 @@ async fn filters_prune_folders_and_pages() {
         ],
     };
     let (books, oddities) = walk(&world, scope).await;
-    assert_eq!(labels(&books), ["Ohio:s:1850:1"]);
+    assert_eq!(labels(&books), ["Ohio:s:1850:1", "Ohio:s:1850:2"]);
     assert_eq!(oddities, []);
 }
 

@@ -1,7 +1,10 @@
 //! The integration tests: one binary, a module per subject.
 
 mod kit;
+mod poller;
+mod scanner;
 mod schema;
 mod state;
 mod state_faults;
 mod states;
+mod uploader;

@@ -251,11 +251,7 @@ struct Line {
     prompted: Prompted,
 }
 
-fn render(
-    recipe: &Recipe,
-    names: &[String],
-    material: Material,
-) -> Result<Prompted, Refusal> {
+fn render(recipe: &Recipe, names: &[String], material: Material) -> Result<Prompted, Refusal> {
     let Material {
         key,
         levels,

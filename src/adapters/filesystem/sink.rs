@@ -45,6 +45,10 @@ impl ResultSink for Filesystem {
         self.lines_path("spool", batch)
     }
 
+    async fn has_spool(&self, path: &Path, bytes: u64) -> bool {
+        has_file(path, bytes).await
+    }
+
     async fn remove_spool(&self, batch: &BatchId) -> Result<(), SourceError> {
         let path = self.spool_path(batch);
         blocking(&path.clone(), move || {
@@ -63,6 +67,10 @@ impl ResultSink for Filesystem {
 
     fn raw_path(&self, batch: &BatchId) -> PathBuf {
         self.lines_path("raw", batch)
+    }
+
+    async fn has_raw(&self, path: &Path, bytes: u64) -> bool {
+        has_file(path, bytes).await
     }
 
     async fn open_raw(&self, path: &Path) -> Result<Box<dyn RawReader>, SourceError> {
@@ -112,6 +120,12 @@ impl Filesystem {
         let folder = self.options.work_dir.join(folder);
         folder.join(format!("{plain}.jsonl"))
     }
+}
+
+/// Whether there is a file of this size.
+async fn has_file(path: &Path, bytes: u64) -> bool {
+    let facts = tokio::fs::metadata(path).await;
+    facts.is_ok_and(|facts| facts.is_file() && facts.len() == bytes)
 }
 
 fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {

@@ -209,8 +209,7 @@ impl Walker<'_> {
     }
 
     fn book(&mut self, levels: &[String]) -> Result<(), Unwanted> {
-        let filter = self.filter(levels.len()).cloned();
-        let (listing, oddities) = walk_book::list(self.options, levels, filter.as_ref());
+        let (listing, oddities) = walk_book::list(self.options, levels);
         self.items += oddities.len();
         self.chunk.extend(oddities.into_iter().map(Found::Oddity));
         if let Some(listing) = listing {

@@ -7,7 +7,7 @@ use super::durable::is_temporary;
 use super::source::FilesystemOptions;
 use super::walk::{Entry, encoded, entries, kind, oddity, path_of};
 use crate::domain::layout::page_number;
-use crate::ports::page_source::{BookListing, LevelFilter, ListedPage, Oddity, OddityKind};
+use crate::ports::page_source::{BookListing, ListedPage, Oddity, OddityKind};
 
 /// The longest page stem, in bytes: a temporary file's name is longer by 43 and must be possible.
 const STEM_BYTES_MAX: usize = 200;
@@ -20,12 +20,12 @@ struct Labels {
     oddities: Vec<Oddity>,
 }
 
-/// Lists a book; `None` when its label folder cannot be listed, or when what makes it a book has
+/// Lists a book, whatever the run's filters say of its pages: a page that is out of scope is still
+/// there, and the rules tell the one from the other; `None` when its label folder cannot be listed, or when what makes it a book has
 /// no key.
 pub(super) fn list(
     options: &FilesystemOptions,
     levels: &[String],
-    filter: Option<&LevelFilter>,
 ) -> (Option<BookListing>, Vec<Oddity>) {
     let Labels {
         by_number,
@@ -61,9 +61,6 @@ pub(super) fn list(
                 Some(name.as_ref()),
                 &detail,
             ));
-        }
-        if filter.is_some_and(|filter| !filter.admits(&page)) {
-            continue;
         }
         let mut all = borrowed.clone();
         all.push(&page);

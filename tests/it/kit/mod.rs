@@ -1,3 +1,8 @@
-//! What several test modules share.
+//! What tests share: a world of one's own, with every port in hand.
 
+pub mod fake_provider;
+pub mod manual_clock;
+pub mod memory_tree;
+pub mod probe;
+pub mod sandbox;
 pub mod state_world;

@@ -84,6 +84,7 @@ pub fn claim(limit: u64, seconds: u64) -> ClaimPages {
         run: RunId::from("run-1"),
         scope: ScopeToken::from("scope"),
         limit,
+        ahead_max: 1_000_000,
         chained: true,
         usable_until: at(seconds + DAY),
         at: at(seconds),

@@ -1,0 +1,289 @@
+//! Labels, images and outputs in memory; spool and raw files in a temporary folder. Any of them can
+//! be made to fail.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use pagemill::domain::ids::{BatchId, RecordKey, Sha256Hex};
+use pagemill::domain::image::{ImageFacts, ImageFault, ImageType};
+use pagemill::domain::layout::{Layout, page_number};
+use pagemill::ports::page_source::{
+    BookListing, Found, ListedPage, PageSource, Scope, SourceError, Walk,
+};
+use pagemill::ports::result_sink::{RawReader, RawText, ResultSink, Spool, Written};
+use sha2::{Digest, Sha256};
+
+/// The tree of a test.
+pub struct MemoryTree {
+    pub layout: Layout,
+    pub folder: PathBuf,
+    pub labels: RefCell<BTreeMap<RecordKey, Vec<u8>>>,
+    pub images: RefCell<BTreeMap<RecordKey, Result<Vec<u8>, ImageFault>>>,
+    pub outputs: RefCell<BTreeMap<RecordKey, Vec<u8>>>,
+    pub reports: RefCell<BTreeMap<String, String>>,
+    /// Writes of outputs that fail from here on.
+    pub failing_writes: Cell<u32>,
+    /// Outputs that were read.
+    pub outputs_read: RefCell<Vec<RecordKey>>,
+}
+
+pub fn sha256(bytes: &[u8]) -> Sha256Hex {
+    Sha256Hex::from(hex::encode(Sha256::digest(bytes)))
+}
+
+fn missing(what: &str) -> SourceError {
+    SourceError {
+        path: what.to_owned(),
+        message: "no such file".to_owned(),
+        missing: true,
+    }
+}
+
+fn broken(path: &Path, fault: &std::io::Error) -> SourceError {
+    SourceError {
+        path: path.display().to_string(),
+        message: fault.to_string(),
+        missing: fault.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
+impl MemoryTree {
+    pub fn new(folder: PathBuf) -> Self {
+        MemoryTree {
+            layout: Layout::parse("{book}/{page}").unwrap(),
+            folder,
+            labels: RefCell::default(),
+            images: RefCell::default(),
+            outputs: RefCell::default(),
+            reports: RefCell::default(),
+            failing_writes: Cell::new(0),
+            outputs_read: RefCell::default(),
+        }
+    }
+
+    /// Adds a page with a label and an image of its own.
+    pub fn add(&self, book: &str, page: u32) -> RecordKey {
+        let key = self.layout.key(&[book, &page.to_string()]).unwrap();
+        let label = format!("{{\"title\": \"page {page}\"}}");
+        self.labels
+            .borrow_mut()
+            .insert(key.clone(), label.into_bytes());
+        self.images
+            .borrow_mut()
+            .insert(key.clone(), Ok(format!("image of {key}").into_bytes()));
+        key
+    }
+
+    pub fn put_output(&self, key: &RecordKey, text: &str) {
+        self.outputs
+            .borrow_mut()
+            .insert(key.clone(), text.as_bytes().to_vec());
+    }
+}
+
+struct OneChunk(Option<Vec<Found>>);
+
+#[async_trait(?Send)]
+impl Walk for OneChunk {
+    async fn next(&mut self) -> Option<Vec<Found>> {
+        self.0.take()
+    }
+}
+
+#[async_trait(?Send)]
+impl PageSource for MemoryTree {
+    async fn walk(&self, _: &Scope) -> Result<Box<dyn Walk>, SourceError> {
+        let mut books: BTreeMap<String, BookListing> = BTreeMap::new();
+        for key in self.labels.borrow().keys() {
+            let mut levels = self.layout.levels(key).unwrap();
+            let page = levels.pop().unwrap();
+            let book = books.entry(key.book().to_owned()).or_default();
+            book.book = key.book().to_owned();
+            book.levels = levels;
+            book.labels.push(ListedPage {
+                number: page_number(&page).unwrap(),
+                key: key.clone(),
+            });
+        }
+        for key in self.outputs.borrow().keys() {
+            if let Some(book) = books.get_mut(key.book()) {
+                book.outputs.push(key.page().to_owned());
+            }
+        }
+        for book in books.values_mut() {
+            book.labels.sort();
+            book.outputs.sort();
+        }
+        Ok(Box::new(OneChunk(Some(
+            books.into_values().map(Found::Book).collect(),
+        ))))
+    }
+
+    async fn label(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError> {
+        self.labels
+            .borrow()
+            .get(key)
+            .cloned()
+            .ok_or_else(|| missing(key.as_str()))
+    }
+
+    async fn output(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError> {
+        self.outputs_read.borrow_mut().push(key.clone());
+        self.outputs
+            .borrow()
+            .get(key)
+            .cloned()
+            .ok_or_else(|| missing(key.as_str()))
+    }
+
+    async fn image(&self, key: &RecordKey) -> Result<(PathBuf, ImageFacts), ImageFault> {
+        let image = self.images.borrow().get(key).cloned();
+        let bytes = image.unwrap_or_else(|| {
+            Err(ImageFault::Missing {
+                looked_for: format!("{key}.jpg"),
+            })
+        })?;
+        let path = self.folder.join(hex::encode(key.as_str()));
+        std::fs::write(&path, &bytes).unwrap();
+        let facts = ImageFacts {
+            mime: ImageType::Jpeg,
+            bytes: bytes.len() as u64,
+            width: 1,
+            height: 1,
+            sha256: sha256(&bytes),
+        };
+        Ok((path, facts))
+    }
+}
+
+struct FileSpool {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+#[async_trait(?Send)]
+impl Spool for FileSpool {
+    async fn write(&mut self, bytes: Vec<u8>) -> Result<(), SourceError> {
+        self.bytes.extend(bytes);
+        Ok(())
+    }
+
+    async fn finish(self: Box<Self>) -> Result<Written, SourceError> {
+        std::fs::write(&self.path, &self.bytes).map_err(|fault| broken(&self.path, &fault))?;
+        Ok(Written {
+            sha256: sha256(&self.bytes),
+            bytes: self.bytes.len() as u64,
+        })
+    }
+}
+
+struct Lines(std::vec::IntoIter<RawText>);
+
+#[async_trait(?Send)]
+impl RawReader for Lines {
+    async fn next_lines(&mut self) -> Result<Option<Vec<RawText>>, SourceError> {
+        // Two at a time, so that every test with three lines crosses a border.
+        let lines: Vec<RawText> = self.0.by_ref().take(2).collect();
+        Ok((!lines.is_empty()).then_some(lines))
+    }
+}
+
+#[async_trait(?Send)]
+impl ResultSink for MemoryTree {
+    async fn write_outputs(
+        &self,
+        outputs: Vec<(RecordKey, Vec<u8>)>,
+    ) -> Vec<Result<Written, SourceError>> {
+        outputs
+            .into_iter()
+            .map(|(key, bytes)| {
+                let failing = self.failing_writes.get();
+                if failing > 0 {
+                    self.failing_writes.set(failing - 1);
+                    let message = "no space left on device".to_owned();
+                    return Err(SourceError {
+                        path: key.to_string(),
+                        message,
+                        missing: false,
+                    });
+                }
+                let written = Written {
+                    sha256: sha256(&bytes),
+                    bytes: bytes.len() as u64,
+                };
+                self.outputs.borrow_mut().insert(key, bytes);
+                Ok(written)
+            })
+            .collect()
+    }
+
+    async fn retire_output(&self, key: &RecordKey) -> Result<(), SourceError> {
+        self.outputs
+            .borrow_mut()
+            .remove(key)
+            .map(|_| ())
+            .ok_or_else(|| missing(key.as_str()))
+    }
+
+    async fn open_spool(&self, batch: &BatchId) -> Result<Box<dyn Spool>, SourceError> {
+        Ok(Box::new(FileSpool {
+            path: self.spool_path(batch),
+            bytes: Vec::new(),
+        }))
+    }
+
+    fn spool_path(&self, batch: &BatchId) -> PathBuf {
+        self.folder.join(format!("{batch}.spool"))
+    }
+
+    async fn has_spool(&self, path: &Path, bytes: u64) -> bool {
+        std::fs::metadata(path).is_ok_and(|facts| facts.len() == bytes)
+    }
+
+    async fn remove_spool(&self, batch: &BatchId) -> Result<(), SourceError> {
+        match std::fs::remove_file(self.spool_path(batch)) {
+            Err(fault) if fault.kind() != std::io::ErrorKind::NotFound => {
+                Err(broken(&self.spool_path(batch), &fault))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn raw_path(&self, batch: &BatchId) -> PathBuf {
+        self.folder.join(format!("{batch}.raw"))
+    }
+
+    async fn has_raw(&self, path: &Path, bytes: u64) -> bool {
+        std::fs::metadata(path).is_ok_and(|facts| facts.len() == bytes)
+    }
+
+    async fn open_raw(&self, path: &Path) -> Result<Box<dyn RawReader>, SourceError> {
+        let bytes = std::fs::read(path).map_err(|fault| broken(path, &fault))?;
+        let mut offset = 0;
+        let mut lines = Vec::new();
+        for line in bytes.split(|byte| *byte == b'\n') {
+            let length = line.len() as u64;
+            lines.push(RawText {
+                offset,
+                bytes: length,
+                text: Some(line.to_vec()),
+            });
+            offset += length + 1;
+        }
+        Ok(Box::new(Lines(lines.into_iter())))
+    }
+
+    async fn raw_line(&self, path: &Path, offset: u64, bytes: u64) -> Result<Vec<u8>, SourceError> {
+        let all = std::fs::read(path).map_err(|fault| broken(path, &fault))?;
+        Ok(all[offset as usize..(offset + bytes) as usize].to_vec())
+    }
+
+    async fn write_report(&self, name: &str, text: &str) -> Result<PathBuf, SourceError> {
+        self.reports
+            .borrow_mut()
+            .insert(name.to_owned(), text.to_owned());
+        Ok(self.folder.join(name))
+    }
+}

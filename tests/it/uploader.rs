@@ -1,0 +1,347 @@
+//! Uploader between a recorded submitter and a recorded root, on a real SQLite file.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use pagemill::actors::hint::{Drain, Idle, PagesRegistered, PagesUploaded};
+use pagemill::actors::state::messages::{EndBatch, ListWork, PlanBatch, Summarize};
+use pagemill::actors::uploader::{Uploader, UploaderPeers};
+use pagemill::domain::batch::BatchEvent;
+use pagemill::domain::failure::{ErrorType, Next, Quota};
+use pagemill::domain::ids::{BatchId, RecordKey};
+use pagemill::domain::image::ImageFault;
+use pagemill::domain::page::{PageEvent, PageStage};
+
+use crate::kit::fake_provider::Script;
+use crate::kit::probe::{Probe, seen};
+use crate::kit::sandbox::Sandbox;
+
+struct Scene {
+    sandbox: Sandbox,
+    uploader: Addr<Uploader>,
+    uploaded: Addr<Probe<PagesUploaded>>,
+}
+
+impl Scene {
+    async fn new(pages: u32, change: impl FnOnce(&mut Sandbox)) -> Self {
+        let mut sandbox = Sandbox::new().await;
+        change(&mut sandbox);
+        sandbox.start_run().await;
+        let keys: Vec<RecordKey> = (1..=pages)
+            .map(|page| sandbox.tree.add("book", page * 10))
+            .collect();
+        sandbox.register(&keys).await;
+        let uploaded = Probe::start_new();
+        let peers = UploaderPeers {
+            state: sandbox.state.clone(),
+            uploaded: uploaded.clone().recipient(),
+        };
+        let uploader = Uploader::new(
+            sandbox.plan.uploader.clone(),
+            peers,
+            sandbox.root(),
+            sandbox.tree.clone(),
+            sandbox.provider.clone(),
+            sandbox.clock.clone(),
+            sandbox.entropy.clone(),
+            sandbox.transfer(),
+        )
+        .start();
+        Scene {
+            sandbox,
+            uploader,
+            uploaded,
+        }
+    }
+
+    async fn work(&self) {
+        self.uploader
+            .send(PagesRegistered { count: 1 })
+            .await
+            .unwrap();
+        self.uploader.send(Idle {}).await.unwrap();
+    }
+
+    async fn tick(&self) {
+        self.uploader.send(self.sandbox.tick()).await.unwrap();
+        self.uploader.send(Idle {}).await.unwrap();
+    }
+
+    async fn count(&self, wanted: PageStage) -> usize {
+        self.sandbox
+            .stages()
+            .await
+            .iter()
+            .filter(|(_, stage)| *stage == wanted)
+            .count()
+    }
+}
+
+#[actix::test]
+async fn images_are_uploaded_and_told_of() {
+    let scene = Scene::new(3, |_| {}).await;
+    scene.work().await;
+    assert_eq!(scene.count(PageStage::Uploaded).await, 3);
+    let told: u64 = seen(&scene.uploaded)
+        .await
+        .iter()
+        .map(|arrow| arrow.count)
+        .sum();
+    assert_eq!(told, 3);
+    let summary = scene
+        .sandbox
+        .ask(Summarize {
+            scope: None,
+            at: scene.sandbox.now(),
+        })
+        .await
+        .unwrap();
+    assert_eq!(summary.remote_files, 3, "the ledger knows every file");
+}
+
+#[actix::test]
+async fn uploads_never_run_far_ahead_of_what_can_be_sent() {
+    let scene = Scene::new(20, |_| {}).await;
+    scene.work().await;
+    assert_eq!(
+        scene.count(PageStage::Uploaded).await,
+        8,
+        "ahead_max of the sandbox"
+    );
+    assert_eq!(scene.sandbox.provider.calls("upload"), 8);
+}
+
+#[actix::test]
+async fn an_unusable_image_fails_once_before_any_request_and_blocks_nobody() {
+    let scene = Scene::new(2, |_| {}).await;
+    let bad = RecordKey::from("book:10");
+    let fault = ImageFault::Unsupported("book/10.jpg".into());
+    scene
+        .sandbox
+        .tree
+        .images
+        .borrow_mut()
+        .insert(bad.clone(), Err(fault));
+    scene.work().await;
+    scene.tick().await;
+    assert_eq!(scene.sandbox.provider.calls("upload"), 1);
+    assert_eq!(scene.count(PageStage::Dead).await, 1);
+    assert_eq!(scene.count(PageStage::Uploaded).await, 1);
+    let summary = scene
+        .sandbox
+        .ask(Summarize {
+            scope: None,
+            at: scene.sandbox.now(),
+        })
+        .await
+        .unwrap();
+    assert_eq!(summary.failures, [(ErrorType::Image, 1)]);
+}
+
+#[actix::test]
+async fn a_broken_upload_is_tried_again_afresh() {
+    let scene = Scene::new(1, |_| {}).await;
+    let scripts = [Script::Refused(Next::Transient), Script::Lost, Script::Well];
+    scene
+        .sandbox
+        .provider
+        .record
+        .borrow_mut()
+        .uploads
+        .extend(scripts);
+    scene.work().await;
+    assert_eq!(
+        scene.sandbox.provider.calls("upload"),
+        3,
+        "the first try counts"
+    );
+    assert_eq!(scene.count(PageStage::Uploaded).await, 1);
+}
+
+#[actix::test]
+async fn after_its_last_try_a_page_is_skipped_for_this_cycle_and_returns() {
+    let scene = Scene::new(1, |_| {}).await;
+    let scripts = (0..3).map(|_| Script::Refused(Next::Transient));
+    scene
+        .sandbox
+        .provider
+        .record
+        .borrow_mut()
+        .uploads
+        .extend(scripts);
+    scene.work().await;
+    assert_eq!(scene.sandbox.provider.calls("upload"), 3);
+    assert_eq!(scene.count(PageStage::Discovered).await, 1);
+    scene.tick().await;
+    assert_eq!(
+        scene.sandbox.provider.calls("upload"),
+        3,
+        "not before its time"
+    );
+    scene.sandbox.clock.advance(Duration::from_secs(31));
+    scene.tick().await;
+    assert_eq!(scene.count(PageStage::Uploaded).await, 1);
+}
+
+#[actix::test]
+async fn p6_a_full_store_or_a_refused_account_costs_no_page_anything() {
+    for next in [
+        Next::Throttled {
+            after: Some(Duration::MAX),
+            quota: Quota::Storage,
+        },
+        Next::Unauthorized,
+    ] {
+        let scene = Scene::new(1, |_| {}).await;
+        for _ in 0..10 {
+            let script = Script::Refused(next.clone());
+            scene
+                .sandbox
+                .provider
+                .record
+                .borrow_mut()
+                .uploads
+                .push_back(script);
+            scene.tick().await;
+            scene.sandbox.clock.advance(Duration::from_secs(31));
+        }
+        assert_eq!(
+            scene.sandbox.provider.calls("upload"),
+            10,
+            "one try a pause: {next:?}"
+        );
+        scene.tick().await;
+        assert_eq!(scene.count(PageStage::Uploaded).await, 1, "{next:?}");
+    }
+}
+
+#[actix::test]
+async fn a_file_in_processing_is_waited_for() {
+    let scene = Scene::new(1, |_| {}).await;
+    scene
+        .sandbox
+        .provider
+        .record
+        .borrow_mut()
+        .uploads
+        .push_back(Script::Processing(3));
+    scene
+        .uploader
+        .send(PagesRegistered { count: 1 })
+        .await
+        .unwrap();
+    let idle = scene.uploader.send(Idle {});
+    let steps = async {
+        while scene.sandbox.provider.calls("file ") < 3 {
+            scene.sandbox.clock.advance(Duration::from_secs(1));
+            actix_rt::task::yield_now().await;
+        }
+    };
+    let (idle, ()) = futures_util::join!(idle, steps);
+    idle.unwrap();
+    assert_eq!(scene.count(PageStage::Uploaded).await, 1);
+}
+
+#[actix::test]
+async fn p10_the_storage_budget_holds_uploads_back_until_bytes_fall() {
+    // An image of the sandbox is "image of book:N0", 16 bytes for the first nine pages.
+    let scene = Scene::new(3, |sandbox| sandbox.plan.uploader.storage_budget_bytes = 40).await;
+    scene.work().await;
+    assert_eq!(scene.count(PageStage::Uploaded).await, 2);
+    assert_eq!(scene.sandbox.provider.calls("upload"), 2);
+    let sandbox = &scene.sandbox;
+    let batch = BatchId::from("b-1");
+    let members: Vec<RecordKey> = ["book:10", "book:20"].map(RecordKey::from).to_vec();
+    sandbox
+        .ask(PlanBatch {
+            batch: batch.clone(),
+            display_name: "pagemill-b-1".into(),
+            run: sandbox.plan.run.clone(),
+            recipe: sandbox.plan.recipe.hash.clone(),
+            model: "gemini-test".into(),
+            key_fingerprint: sandbox.plan.uploader.key_fingerprint.clone(),
+            members: members.clone(),
+            at: sandbox.now(),
+        })
+        .await
+        .unwrap();
+    let far = sandbox.now().plus(Duration::from_secs(100 * 3600));
+    let pages = members
+        .into_iter()
+        .map(|key| (key, PageEvent::Released { at: far }))
+        .collect();
+    sandbox
+        .ask(EndBatch {
+            batch,
+            event: BatchEvent::Withdrawn,
+            pages,
+            batch_size_max: None,
+            note: String::new(),
+            at: sandbox.now(),
+        })
+        .await
+        .unwrap();
+    scene.tick().await;
+    assert_eq!(
+        sandbox.provider.calls("delete"),
+        2,
+        "what no batch needs is deleted"
+    );
+    assert!(sandbox.provider.calls("upload") > 2, "and makes room");
+    let summary = sandbox
+        .ask(Summarize {
+            scope: None,
+            at: sandbox.now(),
+        })
+        .await
+        .unwrap();
+    assert!(summary.remote_bytes <= 40, "{}", summary.remote_bytes);
+}
+
+#[actix::test]
+async fn a_file_that_cannot_be_deleted_now_is_deleted_later() {
+    let scene = Scene::new(1, |_| {}).await;
+    scene.work().await;
+    scene.sandbox.clock.advance(Duration::from_secs(23 * 3600));
+    let refusal = Script::Refused(Next::Transient);
+    scene
+        .sandbox
+        .provider
+        .record
+        .borrow_mut()
+        .deletes
+        .push_back(refusal);
+    scene.tick().await;
+    assert_eq!(
+        scene.sandbox.provider.calls("delete"),
+        1,
+        "too little life left: sent anew"
+    );
+    scene.tick().await;
+    assert_eq!(scene.sandbox.provider.calls("delete"), 1);
+    scene.sandbox.clock.advance(Duration::from_secs(31));
+    scene.tick().await;
+    assert_eq!(scene.sandbox.provider.calls("delete"), 2);
+    let question = ListWork {
+        scope: scene.sandbox.plan.scope.clone(),
+        chained: true,
+        at: scene.sandbox.now(),
+    };
+    assert_eq!(scene.sandbox.ask(question).await.unwrap().deletable, 0);
+}
+
+#[actix::test]
+async fn p12_a_draining_uploader_takes_no_more() {
+    let scene = Scene::new(20, |_| {}).await;
+    scene.uploader.send(Drain {}).await.unwrap();
+    scene.work().await;
+    assert_eq!(scene.sandbox.provider.calls("upload"), 0);
+}
+
+#[actix::test]
+async fn the_limit_of_a_run_is_kept() {
+    let scene = Scene::new(6, |sandbox| sandbox.plan.uploader.pages_max = Some(2)).await;
+    scene.work().await;
+    scene.tick().await;
+    assert_eq!(scene.sandbox.provider.calls("upload"), 2);
+}
