@@ -57,7 +57,6 @@ pub enum LeftAlone<'a> {
     Dead,
     ImageNotUsable,
     InReview,
-    Skipped,
     WaitsFor(&'a RecordKey),
     OutOfScope,
 }
@@ -70,7 +69,6 @@ impl fmt::Display for LeftAlone<'_> {
             Self::Dead => f.write_str("dead"),
             Self::ImageNotUsable => f.write_str("image missing or not usable"),
             Self::InReview => f.write_str("in review"),
-            Self::Skipped => f.write_str("skipped"),
             Self::WaitsFor(key) => write!(f, "waits for page {}", key.page()),
             Self::OutOfScope => f.write_str("out of scope"),
         }
@@ -85,7 +83,7 @@ pub struct Comparison {
     /// happens to their pages.
     pub outputs_to_judge: Vec<RecordKey>,
     pub requeue: Vec<(RecordKey, RequeueCause)>,
-    /// Pages on the work list whose label is gone: to be taken out of every scope.
+    /// Pages on the work list whose label is gone.
     pub label_vanished: Vec<RecordKey>,
     pub rechain: Vec<Place>,
     pub rescope: Vec<RecordKey>,
@@ -141,8 +139,7 @@ pub fn compare<'a>(
     let listed: BTreeSet<&RecordKey> = labels.iter().map(|label| &label.key).collect();
     found.label_vanished = known
         .iter()
-        .filter(|page| page.stage == PageStage::Discovered && page.scope.is_some())
-        .filter(|page| !listed.contains(&page.key))
+        .filter(|page| page.stage == PageStage::Discovered && !listed.contains(&page.key))
         .map(|page| page.key.clone())
         .collect();
     found.sort();
@@ -154,13 +151,14 @@ fn must_wait(label: &Label, stages: &HashMap<&RecordKey, PageStage>, rules: &Rul
     match stages.get(&label.key) {
         // A completed page whose output is gone runs again, and its successor waits again.
         Some(PageStage::Completed) => !label.has_output,
-        Some(PageStage::Dead | PageStage::Skipped | PageStage::Review) => !rules.skip_dead,
+        Some(PageStage::Dead | PageStage::Review) => !rules.skip_dead,
         Some(
             PageStage::Discovered
             | PageStage::Uploading
             | PageStage::Uploaded
             | PageStage::Batched
-            | PageStage::Validating,
+            | PageStage::Validating
+            | PageStage::Skipped,
         )
         | None => true,
     }
@@ -218,7 +216,11 @@ fn compare_known<'a>(
         }
         PageStage::Dead => tell(key, LeftAlone::Dead),
         PageStage::Review => tell(key, LeftAlone::InReview),
-        PageStage::Skipped => tell(key, LeftAlone::Skipped),
+        // It was left out because its label was gone; here is the label.
+        PageStage::Skipped => {
+            found.requeue.push((key.clone(), RequeueCause::LabelReturned));
+            at_rest = true;
+        }
         PageStage::Uploading | PageStage::Uploaded | PageStage::Batched | PageStage::Validating => {
             tell(key, LeftAlone::InFlight(page.stage))
         }
@@ -417,5 +419,11 @@ mod tests {
         assert_eq!(found.rescope, [key(2)]);
         assert_eq!(found.label_vanished, [key(9)]);
         assert!(found.register.is_empty());
+    }
+
+    #[test]
+    fn a_page_whose_label_is_back_runs() {
+        let (found, _told) = run(&[label(2, false)], &[known(2, PageStage::Skipped)], &rules());
+        assert_eq!(found.requeue, [(key(2), RequeueCause::LabelReturned)]);
     }
 }
