@@ -14,4 +14,5 @@ pub mod pipeline;
 pub mod ports;
 pub mod prompt;
 pub mod report;
+pub mod settings;
 pub mod wire;

@@ -9,3 +9,4 @@ mod loose;
 pub mod operation;
 pub mod request;
 pub mod response;
+pub mod schema;
