@@ -1,6 +1,8 @@
 //! Builds a run: recovers what an earlier process left, starts the stages last to first, and hands
 //! out the handle that everything else (the program, a test, another program) drives it by.
 
+pub mod from_settings;
+
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;

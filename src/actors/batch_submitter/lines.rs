@@ -36,6 +36,8 @@ pub struct LineWriter {
     layout: Layout,
     chained: bool,
     prices: Prices,
+    /// What every line carries beside its own prompt.
+    shared_bytes: u64,
 }
 
 /// The size of one line.
@@ -75,7 +77,10 @@ struct Prompted {
 impl LineWriter {
     /// Makes a writer for one recipe.
     pub fn new(recipe: Arc<Recipe>, layout: Layout, chained: bool, prices: Prices) -> Self {
+        let shared = recipe.response_schema.to_string().len()
+            + recipe.generation_config.to_string().len();
         LineWriter {
+            shared_bytes: shared as u64,
             recipe,
             layout,
             chained,
@@ -115,7 +120,7 @@ impl LineWriter {
         LineSize {
             line_bytes: prompt
                 + prompt / 8
-                + self.recipe.request_bytes() as u64
+                + self.shared_bytes
                 + FILE_REFERENCE_BYTES,
             tokens: self.prices.tokens_per_image + prompt.div_ceil(CHARACTERS_A_TOKEN),
         }
@@ -272,16 +277,14 @@ fn render(recipe: &Recipe, names: &[String], material: Material) -> Result<Promp
             &format!("the prompt cannot be rendered: {error}"),
         )
     };
-    let context = match previous {
+    let context = match previous.filter(|_| recipe.context_template.is_some()) {
         None => None,
         Some(text) => {
             let previous: serde_json::Value = serde_json::from_slice(&text).map_err(|error| {
                 let words = format!("the output of the page before is not JSON: {error}");
                 not_packed(ErrorType::JsonDecode, &words)
             })?;
-            recipe
-                .render_context(&previous, key, &levels)
-                .map_err(rendering)?
+            Some(recipe.render_context(&previous, key, &levels).map_err(rendering)?)
         }
     };
     let prompt = recipe
