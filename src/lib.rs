@@ -6,5 +6,6 @@
 //! ([`adapters`]), the stages ([`actors`]), and what puts them together ([`pipeline`]).
 
 pub mod actors;
+pub mod demo;
 pub mod domain;
 pub mod ports;
