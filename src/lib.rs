@@ -8,6 +8,7 @@
 pub mod actors;
 pub mod adapters;
 pub mod decide;
+pub mod demo;
 pub mod domain;
 pub mod notices;
 pub mod pipeline;
