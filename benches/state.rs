@@ -45,7 +45,10 @@ fn page(index: u32) -> NewPage {
 
 fn report(what: &str, rows: u32, since: Instant) {
     let seconds = since.elapsed().as_secs_f64();
-    println!("{what}: {rows} rows, {:.0} rows/s", f64::from(rows) / seconds);
+    println!(
+        "{what}: {rows} rows, {:.0} rows/s",
+        f64::from(rows) / seconds
+    );
 }
 
 async fn register(world: &World, pages: u32) {

@@ -160,6 +160,7 @@ impl Submission {
         let ends = next(&self.state, event)?.stage() == BatchStage::Abandoned;
         if ends {
             refuse_open(tx, &self.batch()).await?;
+            put_tally(&mut change, &tally(tx, &self.batch()).await?);
             put_sums(&mut change, &token_sums(tx, &self.batch()).await?);
         }
         let after = self.step(tx, event, note, at, change).await?;
@@ -432,13 +433,11 @@ impl Apply for EndBatch {
             )));
         }
         self.release_pages(tx, rules, &submission).await?;
-        let tally = tally(tx, &self.batch).await?;
-        let mut change = submission.change(self.at);
-        put_tally(&mut change, &tally);
+        let change = submission.change(self.at);
         submission
             .record(tx, &self.event, &self.note, self.at, change)
             .await?;
-        Ok(tally)
+        tally(tx, &self.batch).await
     }
 }
 
