@@ -143,6 +143,34 @@ async fn a_page_is_registered_once_however_often_it_is_found() {
 }
 
 #[actix::test]
+async fn the_pages_of_a_book_are_its_own_however_alike_the_names_are() {
+    let world = World::new().await;
+    let named = |text: &str| NewPage {
+        key: RecordKey::from(text),
+        book: RecordKey::from(text).book().to_owned(),
+        ..new_page(1, None)
+    };
+    let names = ["7", "12", "a:1", "a:2", "a:b:1", "a b:1", "a;:1", "b:1"];
+    let changes = ScanChanges {
+        register: names.into_iter().map(named).collect(),
+        ..ScanChanges::default()
+    };
+    world.tell(scan(changes, 1)).await.unwrap();
+    for (books, expected) in [
+        (vec!["a"], vec!["a:1", "a:2"]),
+        (vec![""], vec!["12", "7"]),
+        (vec!["b", "a:b", "b"], vec!["a:b:1", "b:1"]),
+        (vec!["a;", "nothing"], vec!["a;:1"]),
+        (vec![], vec![]),
+    ] {
+        let books = books.into_iter().map(str::to_owned).collect();
+        let known = world.tell(PagesOfBooks { books }).await.unwrap();
+        let found: Vec<&str> = known.iter().map(|page| page.key.as_str()).collect();
+        assert_eq!(found, expected);
+    }
+}
+
+#[actix::test]
 async fn a_page_never_waits_for_one_that_is_done_or_for_itself() {
     let world = World::new().await;
     let adopt = |number| AdoptedOutput {

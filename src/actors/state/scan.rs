@@ -251,19 +251,27 @@ impl Apply for PagesOfBooks {
     const WRITES: bool = false;
 
     async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Vec<KnownPage>> {
+        let books: BTreeSet<&String> = self.books.iter().collect();
         let found: Vec<KnownRow> = rows(
             tx,
             PAGES_OF_BOOKS,
-            [json_list(self.books.iter().map(String::as_str))],
+            [json_list(books.iter().map(|book| book.as_str()))],
         )
         .await?;
         found.into_iter().map(known_page).collect()
     }
 }
 
+/// A book's keys begin with its own key and a colon, so the key's index finds them; `;` is what
+/// follows the colon. A layout of one level has a single book without a name.
 pub(super) const PAGES_OF_BOOKS: &str = "
-    SELECT record_key, page_number, stage, predecessor, waits_for, chain_ahead, scope, error
-    FROM pages WHERE book IN (SELECT value FROM json_each(?1)) ORDER BY record_key";
+    SELECT p.record_key, p.page_number, p.stage, p.predecessor, p.waits_for, p.chain_ahead,
+           p.scope, p.error
+    FROM json_each(?1) AS b CROSS JOIN pages AS p
+    WHERE p.record_key >= CASE b.value WHEN '' THEN '' ELSE b.value || ':' END
+      AND p.record_key < CASE b.value WHEN '' THEN ':' ELSE b.value || ';' END
+      AND p.book = b.value
+    ORDER BY p.record_key";
 
 fn known_page(row: KnownRow) -> StateResult<KnownPage> {
     let thing = format!("page '{}'", row.record_key);
