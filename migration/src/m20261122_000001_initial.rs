@@ -169,7 +169,6 @@ CREATE TABLE pages (
 
 const PAGES_INDEXES: &str = "
 CREATE INDEX pages_stage ON pages (stage, scope);
-CREATE INDEX pages_book ON pages (book, page_number);
 CREATE INDEX pages_waits_for ON pages (waits_for) WHERE waits_for IS NOT NULL;
 CREATE INDEX pages_batch ON pages (batch_id, stage) WHERE batch_id IS NOT NULL;
 CREATE INDEX pages_runnable

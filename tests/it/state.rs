@@ -143,6 +143,34 @@ async fn a_page_is_registered_once_however_often_it_is_found() {
 }
 
 #[actix::test]
+async fn the_pages_of_a_book_are_its_own_however_alike_the_names_are() {
+    let world = World::new().await;
+    let named = |text: &str| NewPage {
+        key: RecordKey::from(text),
+        book: RecordKey::from(text).book().to_owned(),
+        ..new_page(1, None)
+    };
+    let names = ["7", "12", "a:1", "a:2", "a:b:1", "a b:1", "a;:1", "b:1"];
+    let changes = ScanChanges {
+        register: names.into_iter().map(named).collect(),
+        ..ScanChanges::default()
+    };
+    world.tell(scan(changes, 1)).await.unwrap();
+    for (books, expected) in [
+        (vec!["a"], vec!["a:1", "a:2"]),
+        (vec![""], vec!["12", "7"]),
+        (vec!["b", "a:b", "b"], vec!["a:b:1", "b:1"]),
+        (vec!["a;", "nothing"], vec!["a;:1"]),
+        (vec![], vec![]),
+    ] {
+        let books = books.into_iter().map(str::to_owned).collect();
+        let known = world.tell(PagesOfBooks { books }).await.unwrap();
+        let found: Vec<&str> = known.iter().map(|page| page.key.as_str()).collect();
+        assert_eq!(found, expected);
+    }
+}
+
+#[actix::test]
 async fn a_page_never_waits_for_one_that_is_done_or_for_itself() {
     let world = World::new().await;
     let adopt = |number| AdoptedOutput {
@@ -1080,6 +1108,185 @@ async fn p7_a_dead_page_lets_its_successor_run_only_when_told_so() {
         assert_eq!((work.runnable, work.blocked), (unlocked, 1 - unlocked));
         assert_eq!(work.dead, 1);
     }
+}
+
+#[actix::test]
+async fn p7_every_way_to_die_lets_the_successor_run_when_told_so() {
+    let world = World::with(true).await;
+    let waiting = "SELECT count(*) FROM pages WHERE waits_for IS NOT NULL";
+    world.submit("b1", [10]).await;
+    let register = vec![
+        new_page(11, Some(10)),
+        new_page(20, None),
+        new_page(21, Some(20)),
+    ];
+    let changes = ScanChanges {
+        register,
+        ..ScanChanges::default()
+    };
+    world.tell(scan(changes, 1)).await.unwrap();
+    assert_eq!(world.one(waiting).await, "2");
+    let spent = PageEvent::ReleasesSpent {
+        error: ErrorType::MissingResponse,
+    };
+    world
+        .tell(end("b1", expired(), vec![(key(10), spent)]))
+        .await
+        .unwrap();
+    assert_eq!(world.one(waiting).await, "1");
+    world.tell(claim(10, 810)).await.unwrap();
+    let refused = UploadRecord {
+        event: PageEvent::UploadRefused {
+            error: ErrorType::Image,
+        },
+        stored: None,
+        ..uploaded(20, 820)
+    };
+    world
+        .tell(record_uploads(vec![refused], 820))
+        .await
+        .unwrap();
+    assert_eq!(world.one(waiting).await, "0");
+    let late = ScanChanges {
+        register: vec![new_page(22, Some(20))],
+        ..ScanChanges::default()
+    };
+    world.tell(scan(late, 830)).await.unwrap();
+    assert_eq!(world.one(waiting).await, "0", "found only after it died");
+}
+
+#[actix::test]
+async fn p5_lost_results_release_what_has_no_verdict_and_keep_what_has_one() {
+    let world = World::new().await;
+    world.collect("b1", [1, 2, 3]).await;
+    let judged = vec![accepted(1), rejected(2, ErrorType::Value, again())];
+    world.tell(verdicts("b1", judged)).await.unwrap();
+    let lost = BatchEvent::ResultsLost;
+    let tally = world
+        .tell(end("b1", lost, vec![released(3)]))
+        .await
+        .unwrap();
+    assert_eq!((tally.succeeded, tally.failed, tally.released), (1, 1, 1));
+    assert_eq!(world.stage(1).await, "completed");
+    assert_eq!(world.stage(3).await, "discovered");
+    assert_eq!(
+        world.one("SELECT count(*) FROM inflight_records").await,
+        "0"
+    );
+    let kept = "SELECT cost_nanos||'|'||count_released||'|'||abandon_code FROM submissions";
+    assert_eq!(world.one(kept).await, "10|1|results_lost");
+    world.assert_replay().await;
+}
+
+#[actix::test]
+async fn a_batch_without_members_can_be_ended_by_what_the_create_says() {
+    let world = World::new().await;
+    world.plan("b1", [1]).await;
+    let refused = world
+        .tell(record_submit("b1", BatchEvent::SubmitImpossible))
+        .await;
+    assert!(
+        matches!(refused, Err(StateError::StillOpen { .. })),
+        "{refused:?}"
+    );
+    let mut message = spooled("b1", []);
+    message.refused = vec![(key(1), failure(ErrorType::Validation))];
+    world.tell(message).await.unwrap();
+    let state = world.tell(record_submit("b1", BatchEvent::Withdrawn)).await;
+    let code = AbandonCode::Withdrawn;
+    assert_eq!(state, Ok(BatchState::Abandoned { code }));
+    assert_eq!(
+        world.one("SELECT status FROM active_batches").await,
+        "failed"
+    );
+}
+
+/// Sends each of many messages in an order that looks random and is always the same; most are
+/// lawless by then. Whatever they do, the sums hold and the history tells the whole story.
+#[actix::test]
+async fn p5_pages_add_up_after_every_message_in_any_order() {
+    let world = World::new().await;
+    world.register(1..=6).await;
+    let mut seed: u64 = 7;
+    let mut die = |sides: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) % sides
+    };
+    let mut planned = 0;
+    for step in 0..1_000 {
+        let seconds = 1_000 + step;
+        let number = u32::try_from(die(6)).unwrap() + 1;
+        let live = planned - die(2).min(planned);
+        let name = format!("b{live}");
+        let remote = RemoteName::from(format!("batches/{name}"));
+        match die(12) {
+            0 => drop(world.tell(claim(2, seconds)).await),
+            1 | 2 => {
+                let upload = record_uploads(vec![uploaded(number, seconds)], seconds);
+                drop(world.tell(upload).await);
+            }
+            3 => {
+                let members = keys([number, number % 6 + 1]);
+                let plan = plan(&format!("b{}", planned + 1), members, seconds);
+                if world.tell(plan).await.is_ok() {
+                    planned += 1;
+                }
+            }
+            4 => {
+                let begin = BeginSubmit {
+                    batch: batch(&name),
+                    at: at(seconds),
+                };
+                drop(world.tell(begin).await);
+                let accepted = BatchEvent::SubmitAccepted { remote };
+                drop(world.tell(record_submit(&name, accepted)).await);
+            }
+            5 => {
+                let offered = Some(BatchEvent::ResultsOffered);
+                drop(world.tell(poll(&name, "SUCCEEDED", offered)).await);
+            }
+            6 => drop(world.tell(collect(&name)).await),
+            7 => drop(world.tell(verdicts(&name, vec![accepted(number)])).await),
+            8 => {
+                let failed = rejected(number, ErrorType::Value, again());
+                drop(world.tell(verdicts(&name, vec![failed])).await);
+            }
+            9 => drop(world.tell(settle(&name)).await),
+            10 => {
+                let pages = vec![released(number), released(number % 6 + 1)];
+                drop(world.tell(end(&name, expired(), pages)).await);
+            }
+            _ => {
+                let cause = RequeueCause::Operator;
+                let changes = ScanChanges {
+                    requeue: vec![(key(number), PageEvent::Requeued { cause })],
+                    ..ScanChanges::default()
+                };
+                drop(world.tell(scan(changes, seconds)).await);
+            }
+        }
+        assert_eq!(
+            world.one("SELECT count(*) FROM pages").await,
+            "6",
+            "step {step}"
+        );
+        let strays = "SELECT count(*) FROM pages AS p LEFT JOIN inflight_records AS i
+                      ON i.record_key = p.record_key AND i.batch_id = p.batch_id
+                      WHERE (p.batch_id IS NULL) <> (i.batch_id IS NULL)";
+        assert_eq!(world.one(strays).await, "0", "P2 at step {step}");
+        let twice =
+            "SELECT count(*) FROM failure_logs GROUP BY record_key, batch_id HAVING count(*) > 1";
+        assert!(world.ask(twice).await.is_empty(), "P6 at step {step}");
+    }
+    world.assert_replay().await;
+    let ended = "SELECT count(*) FROM submissions WHERE state IN ('settled', 'abandoned')";
+    let ended: u64 = world.one(ended).await.parse().unwrap();
+    assert!(
+        ended > 5,
+        "the walk went nowhere: {ended} of {planned} batches ended"
+    );
+    let settled = "SELECT count(*) FROM submissions WHERE state = 'settled'";
+    assert_ne!(world.one(settled).await, "0");
 }
 
 #[actix::test]

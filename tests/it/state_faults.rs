@@ -223,6 +223,108 @@ async fn a_failed_write_of_verdicts_or_a_settlement_changes_nothing() {
 }
 
 #[actix::test]
+async fn a_failed_write_of_a_run_or_a_recovery_changes_nothing() {
+    let world = World::new().await;
+    world.register([1]).await;
+    world.tell(claim(1, 1)).await.unwrap();
+    check_fault(&world, "runs", "UPDATE", start_run()).await;
+    let mut other = start_run();
+    other.run = RunId::from("run-2");
+    other.recipe.hash = "recipe-2".into();
+    for table in ["runs", "recipes"] {
+        check_fault(&world, table, "INSERT", other.clone()).await;
+    }
+    let finish = FinishRun {
+        run: RunId::from("run-1"),
+        status: RunStatus::Completed,
+        at: at(2),
+    };
+    check_fault(&world, "runs", "UPDATE", finish).await;
+    let recovery = ApplyRecovery {
+        pages: vec![(key(1), PageEvent::UploadDeferred { until: None })],
+        batches: vec![],
+        at: at(3),
+    };
+    for (table, write) in [("pages", "UPDATE"), ("page_events", "INSERT")] {
+        check_fault(&world, table, write, recovery.clone()).await;
+    }
+    let oddities = RecordOddities {
+        run: RunId::from("run-1"),
+        oddities: vec![OddityRow {
+            path: "x".to_owned(),
+            kind: "y".to_owned(),
+            detail: "z".to_owned(),
+        }],
+        at: at(4),
+    };
+    check_fault(&world, "scan_oddities", "INSERT", oddities.clone()).await;
+    world.tell(oddities.clone()).await.unwrap();
+    check_fault(&world, "scan_oddities", "DELETE", oddities).await;
+}
+
+#[actix::test]
+async fn a_failed_write_about_a_lines_file_or_a_job_changes_nothing() {
+    let world = World::new().await;
+    world.plan("b1", [1]).await;
+    let sent = RecordJsonlUploaded {
+        batch: batch("b1"),
+        file: stored_file("files/lines", DAY),
+        at: at(210),
+    };
+    for (table, write) in [("remote_files", "INSERT"), ("submissions", "UPDATE")] {
+        check_fault(&world, table, write, sent.clone()).await;
+    }
+    world.tell(sent).await.unwrap();
+    let forget = ForgetJsonl {
+        batch: batch("b1"),
+        at: at(211),
+    };
+    for table in ["remote_files", "submissions"] {
+        check_fault(&world, table, "UPDATE", forget.clone()).await;
+    }
+    world.tell(forget).await.unwrap();
+    let deleted = RecordDeletions {
+        files: vec![("files/lines".into(), DeleteOutcome::Deleted)],
+        at: at(212),
+    };
+    check_fault(&world, "remote_files", "UPDATE", deleted).await;
+    let report = RecordReport {
+        batch: batch("b1"),
+        name: "b1.md".to_owned(),
+        markdown: "text".to_owned(),
+        at: at(213),
+    };
+    check_fault(&world, "reports", "INSERT", report).await;
+    let begin = BeginSubmit {
+        batch: batch("b1"),
+        at: at(220),
+    };
+    world.tell(begin).await.unwrap();
+    let unclear = BatchEvent::SubmitUnclear { at: at(230) };
+    world.tell(record_submit("b1", unclear)).await.unwrap();
+    let look = RecordLookup {
+        batch: batch("b1"),
+        event: Some(BatchEvent::LookupFound {
+            remote: "batches/1".into(),
+        }),
+        extra: vec![],
+        at: at(240),
+    };
+    for (table, write) in [("submissions", "UPDATE"), ("submission_events", "INSERT")] {
+        check_fault(&world, table, write, look.clone()).await;
+    }
+    world.tell(look).await.unwrap();
+    let offered = poll("b1", "SUCCEEDED", Some(BatchEvent::ResultsOffered));
+    for (table, write) in [
+        ("submissions", "UPDATE"),
+        ("active_batches", "UPDATE"),
+        ("submission_events", "INSERT"),
+    ] {
+        check_fault(&world, table, write, offered.clone()).await;
+    }
+}
+
+#[actix::test]
 async fn a_transaction_that_ends_by_itself_fails_its_whole_group_and_nothing_after() {
     let world = World::new().await;
     world

@@ -1,6 +1,6 @@
 //! Planning a batch, its members, and its lines file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::{DatabaseTransaction, EntityTrait, FromQueryResult};
@@ -21,7 +21,7 @@ use super::submits::{Submission, note_history};
 use super::uploads::{Failure, record_failures};
 use super::{Apply, Rules, remote_files};
 use crate::domain::batch::BatchStage;
-use crate::domain::ids::RecordKey;
+use crate::domain::ids::{BatchId, RecordKey};
 use crate::domain::page::{PageEvent, PageStage};
 
 impl Apply for PlanBatch {
@@ -157,11 +157,11 @@ pub(super) const TAKEN: &str = "
 
 const INSERT_KEYS: &str = "
     INSERT INTO batch_record_keys (batch_id, record_key, created_at)
-    SELECT ?2, value->>0, ?3 FROM json_each(?1)";
+    SELECT ?2, value->>0, ?3 FROM jsonb_each(?1)";
 
 const INSERT_INFLIGHT: &str = "
     INSERT INTO inflight_records (record_key, batch_id, created_at)
-    SELECT value->>0, ?2, ?3 FROM json_each(?1)";
+    SELECT value->>0, ?2, ?3 FROM jsonb_each(?1)";
 
 const INSERT_ATTEMPTS: &str = "
     INSERT INTO attempts (batch_id, record_key, attempt_number, outcome, image_file, created_at)
@@ -169,7 +169,7 @@ const INSERT_ATTEMPTS: &str = "
            1 + coalesce((SELECT max(a.attempt_number) FROM attempts AS a
                          WHERE a.record_key = j.value->>0), 0),
            'pending', j.value->>1, ?3
-    FROM json_each(?1) AS j";
+    FROM jsonb_each(?1) AS j";
 
 #[derive(FromQueryResult)]
 struct MemberRow {
@@ -295,7 +295,8 @@ impl RecordSpooled {
             batch: Some(&self.batch),
         };
         let mut pages = Pages::load(tx, self.refused.iter().map(|(key, _detail)| key)).await?;
-        let numbers = attempt_numbers(tx, &self.batch).await?;
+        let keys = self.refused.iter().map(|(key, _detail)| key);
+        let numbers = attempt_numbers(tx, &self.batch, keys).await?;
         let mut failures = Vec::with_capacity(self.refused.len());
         for (key, detail) in &self.refused {
             let event = PageEvent::PackRefused {
@@ -330,7 +331,7 @@ impl RecordSpooled {
 /// The plus keeps SQLite from walking the whole list once for every member.
 pub(super) const NOTE_PROMPTS: &str = "
     UPDATE attempts SET prompt_sha256 = c.value->>1, context_sha256 = c.value->>2
-    FROM json_each(?1) AS c
+    FROM jsonb_each(?1) AS c
     WHERE attempts.record_key = c.value->>0 AND +attempts.batch_id = ?2
       AND attempts.outcome = 'pending'";
 
@@ -340,22 +341,30 @@ struct NumberRow {
     attempt_number: i64,
 }
 
-/// The number of each attempt in a batch.
-pub(super) async fn attempt_numbers(
+/// The numbers of these members' attempts in a batch; who is no member has none.
+pub(super) async fn attempt_numbers<'a>(
     tx: &DatabaseTransaction,
-    batch: &crate::domain::ids::BatchId,
-) -> StateResult<std::collections::HashMap<String, i64>> {
-    let found: Vec<NumberRow> = rows(
-        tx,
-        "SELECT record_key, attempt_number FROM attempts WHERE batch_id = ?1",
-        [text(batch)],
-    )
-    .await?;
-    Ok(found
-        .into_iter()
-        .map(|row| (row.record_key, row.attempt_number))
-        .collect())
+    batch: &BatchId,
+    keys: impl IntoIterator<Item = &'a RecordKey>,
+) -> StateResult<HashMap<String, i64>> {
+    let keys: BTreeSet<&str> = keys.into_iter().map(RecordKey::as_str).collect();
+    let keys: Vec<&str> = keys.into_iter().collect();
+    let mut numbers = HashMap::with_capacity(keys.len());
+    for chunk in keys.chunks(CHUNK_ROWS) {
+        let values = [json_list(chunk.iter().copied()), text(batch)];
+        let found: Vec<NumberRow> = rows(tx, ATTEMPT_NUMBERS, values).await?;
+        numbers.extend(
+            found
+                .into_iter()
+                .map(|row| (row.record_key, row.attempt_number)),
+        );
+    }
+    Ok(numbers)
 }
+
+pub(super) const ATTEMPT_NUMBERS: &str = "
+    SELECT record_key, attempt_number FROM attempts
+    WHERE batch_id = ?2 AND record_key IN (SELECT value FROM json_each(?1))";
 
 impl Apply for RecordJsonlUploaded {
     type Reply = ();

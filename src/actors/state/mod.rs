@@ -140,6 +140,7 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("end files", remote_files::END_FILES),
     ("mark deleting", pages::MARK_DELETING),
     ("taken pages", batches::TAKEN),
+    ("attempt numbers", batches::ATTEMPT_NUMBERS),
     ("update pages", pages::UPDATE_PAGES),
     ("unlock", pages::UNLOCK),
     ("open members", submits::OPEN_MEMBERS),

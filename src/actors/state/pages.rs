@@ -257,11 +257,11 @@ pub(super) const UPDATE_PAGES: &str = "
         image_width = c.value->>15, image_height = c.value->>16, image_file = c.value->>17,
         image_expires_at = c.value->>18, uploaded_at = c.value->>19,
         output_sha256 = c.value->>20, output_bytes = c.value->>21, updated_at = ?2
-    FROM json_each(?1) AS c
+    FROM jsonb_each(?1) AS c
     WHERE pages.record_key = c.value->>0 AND pages.stage = c.value->>1";
 
 const INSERT_EVENTS: &str = "
     INSERT INTO page_events
         (record_key, at, from_stage, to_stage, event, run_id, batch_id, correlation_id, details)
     SELECT value->>0, ?2, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
-    FROM json_each(?1)";
+    FROM jsonb_each(?1)";

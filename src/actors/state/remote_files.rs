@@ -53,7 +53,7 @@ pub(super) async fn insert_images(
                   purpose, state, created_at, updated_at)
              SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6,
                     value->>7, 'image', 'live', ?2, ?2
-             FROM json_each(?1)",
+             FROM jsonb_each(?1)",
             [list, text(at)],
             chunk.len(),
         )
@@ -66,7 +66,7 @@ pub(super) async fn insert_images(
 pub(super) const REPLACE_IMAGES: &str = "
     UPDATE remote_files SET state = 'deleting', updated_at = ?2
     WHERE purpose = 'image' AND state = 'live'
-      AND record_key IN (SELECT value->>6 FROM json_each(?1))";
+      AND record_key IN (SELECT value->>6 FROM jsonb_each(?1))";
 
 fn image_values(key: &RecordKey, file: &StoredFile) -> Value {
     let StoredFile {
@@ -224,7 +224,7 @@ impl Apply for RecordDeletions {
 pub(super) const END_FILES: &str = "
     UPDATE remote_files SET state = c.value->>1, note = c.value->>2, not_before = c.value->>3,
                             updated_at = ?2
-    FROM json_each(?1) AS c
+    FROM jsonb_each(?1) AS c
     WHERE remote_files.name = c.value->>0 AND remote_files.state = 'deleting'";
 
 fn outcome_values(name: &RemoteName, outcome: &DeleteOutcome) -> Value {

@@ -71,7 +71,8 @@ impl Apply for RecordVerdicts {
         rules: &Rules,
     ) -> StateResult<VerdictsRecorded> {
         let submission = Submission::load(tx, &self.batch).await?;
-        let numbers = attempt_numbers(tx, &self.batch).await?;
+        let named = self.verdicts.iter().map(|verdict| &verdict.key);
+        let numbers = attempt_numbers(tx, &self.batch, named).await?;
         // Keys from a result file are only ever compared: what is no member is passed over.
         let members: Vec<&Verdict> = self
             .verdicts
@@ -220,7 +221,7 @@ pub(super) const DECIDE_ATTEMPTS: &str = "
         tokens_cached = c.value->>7, tokens_candidates = c.value->>8,
         tokens_thoughts = c.value->>9, tokens_total = c.value->>10, cost_nanos = c.value->>11,
         raw_line_offset = c.value->>12, raw_line_bytes = c.value->>13, decided_at = ?3
-    FROM json_each(?1) AS c
+    FROM jsonb_each(?1) AS c
     WHERE attempts.record_key = c.value->>0 AND +attempts.batch_id = ?2
       AND attempts.outcome = 'pending'";
 

@@ -188,7 +188,7 @@ const NOTE_SEEN: &str = "
     INSERT INTO page_events
         (record_key, at, from_stage, to_stage, event, run_id, correlation_id, details)
     SELECT j.value->>0, ?2, NULL, 'discovered', ?4, ?3, ?3, '{}'
-    FROM json_each(?1) AS j
+    FROM jsonb_each(?1) AS j
     WHERE NOT EXISTS (SELECT 1 FROM pages AS p WHERE p.record_key = j.value->>0)";
 
 const INSERT_PAGES: &str = "
@@ -197,7 +197,7 @@ const INSERT_PAGES: &str = "
          stage, status, scope, run_id, created_at, updated_at)
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6,
            'discovered', 'on the work list', ?4, ?3, ?2, ?2
-    FROM json_each(?1) WHERE true
+    FROM jsonb_each(?1) WHERE true
     ON CONFLICT (record_key) DO NOTHING";
 
 pub(super) const RESCOPE: &str = "
@@ -207,7 +207,7 @@ pub(super) const RESCOPE: &str = "
 pub(super) const RECHAIN: &str = "
     UPDATE pages SET predecessor = c.value->>1, waits_for = c.value->>2,
                      chain_ahead = c.value->>3, updated_at = ?2
-    FROM json_each(?1) AS c
+    FROM jsonb_each(?1) AS c
     WHERE pages.record_key = c.value->>0";
 
 impl Apply for RecordOddities {
@@ -224,7 +224,7 @@ impl Apply for RecordOddities {
             execute_exactly(
                 tx,
                 "INSERT INTO scan_oddities (run_id, path, kind, detail, created_at)
-                 SELECT ?2, value->>0, value->>1, value->>2, ?3 FROM json_each(?1)",
+                 SELECT ?2, value->>0, value->>1, value->>2, ?3 FROM jsonb_each(?1)",
                 [list, text(&self.run), text(self.at)],
                 chunk.len(),
             )
@@ -251,19 +251,27 @@ impl Apply for PagesOfBooks {
     const WRITES: bool = false;
 
     async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Vec<KnownPage>> {
+        let books: BTreeSet<&String> = self.books.iter().collect();
         let found: Vec<KnownRow> = rows(
             tx,
             PAGES_OF_BOOKS,
-            [json_list(self.books.iter().map(String::as_str))],
+            [json_list(books.iter().map(|book| book.as_str()))],
         )
         .await?;
         found.into_iter().map(known_page).collect()
     }
 }
 
+/// A book's keys begin with its own key and a colon, so the key's index finds them; `;` is what
+/// follows the colon. A layout of one level has a single book without a name.
 pub(super) const PAGES_OF_BOOKS: &str = "
-    SELECT record_key, page_number, stage, predecessor, waits_for, chain_ahead, scope, error
-    FROM pages WHERE book IN (SELECT value FROM json_each(?1)) ORDER BY record_key";
+    SELECT p.record_key, p.page_number, p.stage, p.predecessor, p.waits_for, p.chain_ahead,
+           p.scope, p.error
+    FROM json_each(?1) AS b CROSS JOIN pages AS p
+    WHERE p.record_key >= CASE b.value WHEN '' THEN '' ELSE b.value || ':' END
+      AND p.record_key < CASE b.value WHEN '' THEN ':' ELSE b.value || ';' END
+      AND p.book = b.value
+    ORDER BY p.record_key";
 
 fn known_page(row: KnownRow) -> StateResult<KnownPage> {
     let thing = format!("page '{}'", row.record_key);

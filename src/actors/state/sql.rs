@@ -115,7 +115,8 @@ pub(super) async fn maybe_text<const N: usize>(
     }
 }
 
-/// Writes values as one JSON array, to be read by `json_each`.
+/// Writes values as one JSON array, to be read by `json_each`; or by `jsonb_each` where each value is
+/// itself a row, which spares SQLite writing every row as text again for each of its columns.
 pub(super) fn json_list<T: Into<serde_json::Value>>(values: impl IntoIterator<Item = T>) -> Value {
     let list: Vec<serde_json::Value> = values.into_iter().map(Into::into).collect();
     serde_json::Value::Array(list).to_string().into()

@@ -10,7 +10,7 @@ use super::messages::{
     BeginSubmit, EndBatch, RecordLookup, RecordPoll, RecordSubmit, StateError, StateResult,
 };
 use super::pages::{Cause, Pages, mark_deleting};
-use super::rows::{TOKEN_SUMS, TokenSums, batch_state, put_batch_state};
+use super::rows::{TOKEN_SUMS, TokenSums, batch_state, corrupt, put_batch_state};
 use super::sql::{execute, execute_exactly, first, json_list, number, signed, text, unsigned};
 use super::{Apply, Rules};
 use crate::domain::attempt::Tally;
@@ -160,6 +160,7 @@ impl Submission {
         let ends = next(&self.state, event)?.stage() == BatchStage::Abandoned;
         if ends {
             refuse_open(tx, &self.batch()).await?;
+            put_tally(&mut change, &tally(tx, &self.batch()).await?);
             put_sums(&mut change, &token_sums(tx, &self.batch()).await?);
         }
         let after = self.step(tx, event, note, at, change).await?;
@@ -344,9 +345,9 @@ impl Apply for RecordLookup {
         change.lookups = Set(submission.row.lookups + 1);
         change.last_lookup_at = Set(Some(self.at.to_string()));
         if !self.extra.is_empty() {
-            let known: Vec<String> =
-                serde_json::from_str(&submission.row.extra_jobs).unwrap_or_default();
-            let mut jobs: std::collections::BTreeSet<String> = known.into_iter().collect();
+            let known = serde_json::from_str(&submission.row.extra_jobs);
+            let mut jobs: std::collections::BTreeSet<String> = known
+                .map_err(|error| corrupt(format!("batch '{}'", self.batch), error.to_string()))?;
             jobs.extend(self.extra.iter().map(ToString::to_string));
             change.extra_jobs = Set(serde_json::json!(jobs).to_string());
         }
@@ -432,13 +433,11 @@ impl Apply for EndBatch {
             )));
         }
         self.release_pages(tx, rules, &submission).await?;
-        let tally = tally(tx, &self.batch).await?;
-        let mut change = submission.change(self.at);
-        put_tally(&mut change, &tally);
+        let change = submission.change(self.at);
         submission
             .record(tx, &self.event, &self.note, self.at, change)
             .await?;
-        Ok(tally)
+        tally(tx, &self.batch).await
     }
 }
 

@@ -244,7 +244,7 @@ const INSERT_FAILURES: &str = "
     SELECT j.value->>0, j.value->>1, j.value->>2, j.value->>3, j.value->>4, j.value->>5,
            j.value->>6, j.value->>7, j.value->>8, j.value->>9, ?4, ?2,
            r.model, r.prompt_name, r.prompt_template, r.generation_config
-    FROM json_each(?1) AS j LEFT JOIN recipes AS r ON r.recipe_hash = ?3";
+    FROM jsonb_each(?1) AS j LEFT JOIN recipes AS r ON r.recipe_hash = ?3";
 
 const COUNT_FAILURES: &str = "
     INSERT INTO failure_counts (record_key, count, last_updated)
