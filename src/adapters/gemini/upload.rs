@@ -20,7 +20,7 @@ use crate::wire::{file, request};
 /// How often one try asks where to go on.
 const RESUMES_MAX: u32 = 5;
 /// The slowest link that a chunk is waited for, in bytes a second.
-const LINK_RATE_MIN: u64 = 16 * 1024;
+const LINK_RATE_MIN: u64 = 32 * 1024;
 /// The largest chunk that a server may ask for, in bytes.
 const GRANULARITY_MAX: usize = 64 * 1024 * 1024;
 
