@@ -141,7 +141,7 @@ fn fenced_value(text: &str) -> Option<&str> {
     let end = value_end(inside)?;
     let (value, after) = inside.split_at(end);
     let after = after.trim_start().strip_prefix("```")?;
-    let is_alone = !after.contains("```") && lone_object(after).is_none();
+    let is_alone = !after.contains("```") && !has_object(after);
     is_alone.then_some(value)
 }
 
@@ -153,15 +153,10 @@ fn lone_object(text: &str) -> Option<&str> {
     (!has_another).then_some(&text[from..end])
 }
 
+/// Whether there may be an object in a text. Not whether there is one: that would cost a scan for
+/// every brace, and in doubt nothing is guessed anyway.
 fn has_object(text: &str) -> bool {
-    let mut rest = text;
-    while let Some(at) = rest.find('{') {
-        if value_end(&rest[at..]).is_some() {
-            return true;
-        }
-        rest = &rest[at + 1..];
-    }
-    false
+    text.find('{').is_some_and(|at| text[at..].contains('}'))
 }
 
 /// Where the object or list ends that the text begins with: braces are counted outside strings.
@@ -356,5 +351,6 @@ mod tests {
         check_json("{\"a\":1} or {\"b\":2}", None);
         check_json("```json\n{\"a\":1}\n```\n```json\n{\"b\":2}\n```", None);
         check_json("```json\n{\"a\":1}\n```\nor {\"b\":2}", None);
+        check_json(&format!("{{}}{}}}", "{".repeat(1_000_000)), None);
     }
 }

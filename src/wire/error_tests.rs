@@ -98,6 +98,11 @@ fn reasons_come_before_the_status() {
         Next::Unauthorized,
         none,
     );
+}
+
+#[test]
+fn the_status_decides_where_no_reason_does() {
+    let none = Effect::None;
     check(Call::GetBatch, 401, "", Next::Unauthorized, none);
     check(
         Call::GetBatch,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use reqwest::Method;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
 use super::client::{GeminiClient, is_plain, resource};
 use super::fault;
@@ -60,7 +60,10 @@ impl BatchApi for GeminiClient {
     async fn cancel(&self, name: &RemoteName) -> Result<(), ApiError> {
         let call = Call::CancelBatch;
         let url = self.url("", &format!("{}:cancel", resource(call, "batches", name)?));
-        let request = self.request(&self.calls, Method::POST, &url).body("");
+        // An empty body has no length unless one is named, and a POST without one is refused.
+        let request = self
+            .request(&self.calls, Method::POST, &url)
+            .header(CONTENT_LENGTH, 0);
         self.json(call, request).await.map(|_empty| ())
     }
 

@@ -239,31 +239,39 @@ impl GeminiClient {
     /// The error that an answer stands for.
     pub(super) fn refusal(&self, call: Call, reply: &Reply) -> ApiError {
         let now = httpdate::fmt_http_date(SystemTime::now());
-        self.without_key(api_error(
+        // Servers and proxies like to repeat what they were sent. The key is taken out before a
+        // message is cut to its length: half a key is a key that no search would find.
+        let body = match memchr::memmem::find(&reply.body, self.key.reveal().as_bytes()) {
+            Some(_) => self
+                .without_key(&String::from_utf8_lossy(&reply.body))
+                .into_bytes(),
+            None => reply.body.clone(),
+        };
+        api_error(
             call,
             &HttpAnswer {
                 status: reply.status,
                 retry_after: reply.header(RETRY_AFTER.as_str()),
                 date: Some(reply.header(DATE.as_str()).unwrap_or(&now)),
-                body: &reply.body,
+                body: &body,
             },
-        ))
+        )
     }
 
     /// The error that a call without an answer stands for.
     pub(super) fn transport(&self, call: Call, error: &reqwest::Error) -> ApiError {
-        self.without_key(fault::transport(call, error))
+        let mut error = fault::transport(call, error);
+        error.message = self.without_key(&error.message);
+        error
     }
 
     /// The error that an unreadable answer stands for.
     pub(super) fn unreadable(&self, call: Call, status: u16, detail: &str) -> ApiError {
-        self.without_key(garbled(call, Some(status), detail))
+        garbled(call, Some(status), &self.without_key(detail))
     }
 
-    /// Servers and proxies like to repeat what they were sent.
-    fn without_key(&self, mut error: ApiError) -> ApiError {
-        error.message = error.message.replace(self.key.reveal(), "[removed]");
-        error
+    fn without_key(&self, text: &str) -> String {
+        text.replace(self.key.reveal(), "[removed]")
     }
 }
 

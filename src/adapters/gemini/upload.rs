@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Method, Url};
 
 use super::client::{GeminiClient, Reply};
@@ -20,7 +20,7 @@ use crate::wire::{file, request};
 /// How often one try asks where to go on.
 const RESUMES_MAX: u32 = 5;
 /// The slowest link that a chunk is waited for, in bytes a second.
-const LINK_RATE_MIN: u64 = 16 * 1024;
+const LINK_RATE_MIN: u64 = 32 * 1024;
 /// The largest chunk that a server may ask for, in bytes.
 const GRANULARITY_MAX: usize = 64 * 1024 * 1024;
 
@@ -150,6 +150,8 @@ impl GeminiClient {
                 },
             )
             .header("X-Goog-Upload-Offset", offset)
+            // Named, because an empty body would go without.
+            .header(CONTENT_LENGTH, chunk.len())
             .timeout(self.request_timeout + patience)
             .body(chunk);
         Ok(match self.exchange(CALL, request).await {
@@ -181,8 +183,8 @@ impl GeminiClient {
             .calls
             .post(session.url.clone())
             .header("X-Goog-Upload-Command", "query")
-            .timeout(self.request_timeout)
-            .body("");
+            .header(CONTENT_LENGTH, 0)
+            .timeout(self.request_timeout);
         let reply = match self.exchange(CALL, request).await {
             Ok(reply) => reply,
             Err(error) => return Step::Broken(error),

@@ -1,0 +1,7 @@
+//! The Gemini client against a scripted server on loopback.
+
+mod create;
+mod download;
+mod recordings;
+mod server;
+mod upload;
