@@ -7,9 +7,11 @@
 
 pub mod actors;
 pub mod adapters;
+pub mod cli;
 pub mod decide;
 pub mod demo;
 pub mod domain;
+pub mod emulator;
 pub mod notices;
 pub mod pipeline;
 pub mod ports;

@@ -1,1 +1,44 @@
-fn main() {}
+//! The program: arguments in, exit code out.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use pagemill::cli::{self, Cli, Command, exit};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(words) => {
+            let code = if words.use_stderr() {
+                exit::USAGE
+            } else {
+                exit::DONE
+            };
+            // There is nobody to tell when the terminal is gone.
+            let _closed = words.print();
+            return ExitCode::from(code);
+        }
+    };
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .expect("no other TLS provider was installed before main");
+    let ended = actix_rt::System::new().block_on(run(&cli));
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("pagemill: {error:#}");
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}
+
+async fn run(cli: &Cli) -> anyhow::Result<u8> {
+    let out = &mut std::io::stdout();
+    match &cli.command {
+        Command::Run(args) => cli::run::run(&cli.common, args, out).await,
+        Command::Demo(args) => cli::demo::run(&cli.common, args, out).await,
+        Command::Emulator(args) => cli::emulator::run(args).await,
+        Command::Status(args) => cli::status::run(&cli.common, args, out).await,
+        Command::Failures(args) => cli::failures::run(&cli.common, args, out).await,
+    }
+}

@@ -28,7 +28,7 @@ use crate::actors::state::messages::{
     StateError,
 };
 use crate::actors::uploader::transfer::{Transfer, TransferOptions};
-use crate::actors::uploader::{Uploader, UploaderOptions, UploaderPeers};
+use crate::actors::uploader::{Uploader, UploaderOptions, UploaderPeers, UploaderPorts};
 use crate::decide::recover;
 use crate::domain::ids::{RunId, ScopeToken, Sha256Hex};
 use crate::domain::layout::Layout;
@@ -229,11 +229,14 @@ fn start_stages(
             plan.uploader.clone(),
             peers,
             root.clone(),
-            Rc::clone(&world.source),
-            Rc::clone(&world.files),
-            Rc::clone(&world.clock),
-            Rc::clone(&world.entropy),
-            Rc::clone(&transfer),
+            UploaderPorts {
+                source: Rc::clone(&world.source),
+                files: Rc::clone(&world.files),
+                batches: Rc::clone(&world.batches),
+                clock: Rc::clone(&world.clock),
+                entropy: Rc::clone(&world.entropy),
+                transfer: Rc::clone(&transfer),
+            },
         )
     });
     let (scanner, submitter, poller, processor) =
@@ -439,8 +442,12 @@ impl Running {
         &self.state
     }
 
-    /// Waits for the end, notes it in the state and closes the state.
-    pub async fn finished(self) -> RunEnd {
+    /// Waits for the end, notes it in the state, asks `last` what is still to be asked of the
+    /// state, and closes it.
+    pub async fn finished<T, F>(self, last: impl FnOnce(RunEnd) -> F) -> T
+    where
+        F: Future<Output = T>,
+    {
         let Running {
             run,
             state,
@@ -469,9 +476,10 @@ impl Running {
         if let Err(error) = answered(state.send(finish).await) {
             tracing::error!(reason = %error, "the end of the run could not be noted");
         }
+        let answer = last(end).await;
         if let Err(error) = answered(state.send(Close {}).await) {
             tracing::error!(reason = %error, "the state could not be closed");
         }
-        end
+        answer
     }
 }

@@ -46,6 +46,8 @@ pub struct ResultProcessorOptions {
     /// The pause after a collection that did not come to its end.
     pub again_after: Duration,
     pub releases_max: u32,
+    /// Whether a job stays with the provider when its results are on our disk and recorded.
+    pub keep_remote: bool,
     /// What an image must have left to be used again after a release.
     pub life_min: Duration,
     /// Input and output prices, for the costs of attempts.

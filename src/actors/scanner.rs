@@ -30,6 +30,9 @@ const IMAGE_FAULTS_ASKED: u64 = 200;
 /// Oddities that are kept by name; beyond it they are only counted.
 const ODDITIES_KEPT: usize = 100_000;
 
+/// How often the same books are compared before a page that keeps moving counts as a fault.
+const ROUNDS_MAX: u32 = 10;
+
 /// What a scanner is told at birth.
 #[derive(Clone)]
 pub struct ScannerOptions {
@@ -161,21 +164,65 @@ impl Look {
         Ok(seen)
     }
 
-    /// Compares some books with the state and applies what follows.
+    /// Compares some books with the state and applies what follows. Where a page moved between the
+    /// question and the change, nothing was changed, and the books are compared again.
     async fn books(&self, books: Vec<BookListing>, seen: &mut Seen) -> Result<(), StateError> {
-        let names = books.iter().map(|book| book.book.clone()).collect();
-        let known = answered(self.peers.state.send(PagesOfBooks { books: names }).await)?;
+        let names: Vec<String> = books.iter().map(|book| book.book.clone()).collect();
+        for round in 1.. {
+            let question = PagesOfBooks {
+                books: names.clone(),
+            };
+            let known = answered(self.peers.state.send(question).await)?;
+            let mut of_these = Seen::default();
+            let changes = self.compare(&books, known, &mut of_these).await;
+            match self.apply(changes).await {
+                Err(StateError::Illegal(moved)) if round < ROUNDS_MAX => {
+                    tracing::debug!(reason = %moved, "books are compared again");
+                }
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    seen.take_in(of_these);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&self, changes: ScanChanges) -> Result<(), StateError> {
+        if changes == ScanChanges::default() {
+            return Ok(());
+        }
+        let count = changes.register.len() + changes.requeue.len() + changes.rescope.len();
+        let apply = ApplyScan {
+            run: self.options.run.clone(),
+            scope: self.options.token.clone(),
+            changes,
+            at: self.clock.now(),
+        };
+        answered(self.peers.state.send(apply).await)?;
+        let count = count as u64;
+        self.peers.registered.do_send(PagesRegistered { count });
+        Ok(())
+    }
+
+    async fn compare(
+        &self,
+        books: &[BookListing],
+        known: Vec<KnownPage>,
+        seen: &mut Seen,
+    ) -> ScanChanges {
         let mut known = group_by_book(known);
         let mut changes = ScanChanges::default();
         let mut to_judge = Vec::new();
-        for book in &books {
+        let rules = scan::Rules {
+            scope: self.options.token.clone(),
+            skip_dead: self.options.skip_dead,
+        };
+        for book in books {
             let labels = labels_of(book, &self.options.scope, &self.options.layout);
             seen.pages += labels.iter().filter(|label| label.in_scope).count() as u64;
             let of_book = known.remove(&book.book).unwrap_or_default();
-            let rules = scan::Rules {
-                scope: self.options.token.clone(),
-                skip_dead: self.options.skip_dead,
-            };
             let found = scan::compare(&labels, &of_book, &rules, |key, why| {
                 tracing::debug!(page.key = key.as_str(), reason = %why, "page left alone");
             });
@@ -183,25 +230,7 @@ impl Look {
         }
         changes.requeue = self.really_gone(changes.requeue).await;
         changes.adopt = self.judge(to_judge, seen).await;
-        let count = (changes.register.len() + changes.requeue.len() + changes.rescope.len()) as u64;
-        let empty = changes == ScanChanges::default();
-        if !empty {
-            let (run, scope) = (self.options.run.clone(), self.options.token.clone());
-            let at = self.clock.now();
-            answered(
-                self.peers
-                    .state
-                    .send(ApplyScan {
-                        run,
-                        scope,
-                        changes,
-                        at,
-                    })
-                    .await,
-            )?;
-            self.peers.registered.do_send(PagesRegistered { count });
-        }
-        Ok(())
+        changes
     }
 
     /// Keeps the pages whose output is missing now. The folder was listed before the state was
@@ -212,6 +241,11 @@ impl Look {
     ) -> Vec<(RecordKey, PageEvent)> {
         let mut gone = Vec::new();
         for (key, event) in candidates {
+            let cause = RequeueCause::OutputVanished;
+            if event != (PageEvent::Requeued { cause }) {
+                gone.push((key, event));
+                continue;
+            }
             match self.source.output(&key).await {
                 Err(error) if error.missing => {
                     notices::OutputVanished { key: &key }.emit();
@@ -307,27 +341,11 @@ impl Look {
                     }
                 }
             }
-            if !requeue.is_empty() {
-                let count = requeue.len() as u64;
-                let changes = ScanChanges {
-                    requeue,
-                    ..ScanChanges::default()
-                };
-                let (run, scope) = (self.options.run.clone(), self.options.token.clone());
-                let at = self.clock.now();
-                answered(
-                    self.peers
-                        .state
-                        .send(ApplyScan {
-                            run,
-                            scope,
-                            changes,
-                            at,
-                        })
-                        .await,
-                )?;
-                self.peers.registered.do_send(PagesRegistered { count });
-            }
+            self.apply(ScanChanges {
+                requeue,
+                ..ScanChanges::default()
+            })
+            .await?;
             after = Some(last);
         }
     }
@@ -341,6 +359,14 @@ impl Seen {
             kind: oddity.kind.as_str().to_owned(),
             detail: oddity.detail.clone(),
         });
+    }
+
+    fn take_in(&mut self, other: Seen) {
+        self.pages += other.pages;
+        self.oddities_beyond += other.oddities_beyond;
+        for row in other.oddities {
+            self.note_row(row);
+        }
     }
 
     fn note_row(&mut self, row: OddityRow) {

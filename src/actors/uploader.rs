@@ -14,8 +14,8 @@ use super::activity::{Activity, Root, Stage, answered, stage_handlers};
 use super::hint::{PagesRegistered, PagesReleased, PagesUploaded, Tick};
 use super::state::StateActor;
 use super::state::messages::{
-    ClaimPages, Claimed, ClaimedPage, Counted, DeleteOutcome, LedgerFile, ListDeletable,
-    RecordDeletions, RecordUploads, StateError, UploadRecord,
+    ClaimPages, Claimed, ClaimedPage, Counted, DeleteOutcome, FilePurpose, LedgerFile,
+    ListDeletable, RecordDeletions, RecordUploads, StateError, UploadRecord,
 };
 use crate::decide::retry::{self, UploadRules};
 use crate::domain::attempt::FailureDetail;
@@ -25,6 +25,7 @@ use crate::domain::image::{ImageFacts, ImageFault};
 use crate::domain::page::{PageEvent, StoredImage};
 use crate::domain::time::Timestamp;
 use crate::notices;
+use crate::ports::batch_api::BatchApi;
 use crate::ports::clock::Clock;
 use crate::ports::entropy::Entropy;
 use crate::ports::file_api::{FileApi, Upload};
@@ -64,16 +65,23 @@ pub struct UploaderPeers {
     pub uploaded: Recipient<PagesUploaded>,
 }
 
+/// What uploading needs from the world.
+#[derive(Clone)]
+pub struct UploaderPorts {
+    pub source: Rc<dyn PageSource>,
+    pub files: Rc<dyn FileApi>,
+    pub batches: Rc<dyn BatchApi>,
+    pub clock: Rc<dyn Clock>,
+    pub entropy: Rc<dyn Entropy>,
+    pub transfer: Rc<Transfer>,
+}
+
 /// The stage.
 pub struct Uploader {
     options: UploaderOptions,
     peers: UploaderPeers,
     activity: Activity,
-    source: Rc<dyn PageSource>,
-    files: Rc<dyn FileApi>,
-    clock: Rc<dyn Clock>,
-    entropy: Rc<dyn Entropy>,
-    transfer: Rc<Transfer>,
+    ports: UploaderPorts,
     claiming: bool,
     claim_again: bool,
     /// Claimed pages that wait for a place among the uploads.
@@ -103,26 +111,17 @@ struct Checked {
 
 impl Uploader {
     /// Makes an uploader; it works when it is told that there may be work.
-    #[allow(clippy::too_many_arguments)]
     pub fn new(
         options: UploaderOptions,
         peers: UploaderPeers,
         root: Root,
-        source: Rc<dyn PageSource>,
-        files: Rc<dyn FileApi>,
-        clock: Rc<dyn Clock>,
-        entropy: Rc<dyn Entropy>,
-        transfer: Rc<Transfer>,
+        ports: UploaderPorts,
     ) -> Self {
         Uploader {
             options,
             peers,
             activity: Activity::new("uploader", root),
-            source,
-            files,
-            clock,
-            entropy,
-            transfer,
+            ports,
             claiming: false,
             claim_again: false,
             claimed: VecDeque::new(),
@@ -141,7 +140,7 @@ impl Uploader {
 
     /// A name of ours for a remote file: ASCII, unique, and with nothing of the page in it.
     fn display_name(&self) -> String {
-        let id = self.entropy.unique_id(self.clock.now());
+        let id = self.ports.entropy.unique_id(self.ports.clock.now());
         format!("{}-image-{id}", self.options.display_name_prefix)
     }
 
@@ -151,7 +150,7 @@ impl Uploader {
 
     /// Asks for pages when there is a place for them.
     fn claim(&mut self, ctx: &mut Context<Self>) {
-        let now = self.clock.now();
+        let now = self.ports.clock.now();
         if !self.activity.may_take() || self.paused(now) {
             return;
         }
@@ -239,8 +238,8 @@ impl Uploader {
     fn begin_check(&mut self, page: ClaimedPage, ctx: &mut Context<Self>) {
         self.uploading += 1;
         self.activity.begin();
-        let source = Rc::clone(&self.source);
-        let begun = self.clock.now();
+        let source = Rc::clone(&self.ports.source);
+        let begun = self.ports.clock.now();
         let check = async move {
             let image = source.image(&page.key).await;
             (page, image)
@@ -307,7 +306,7 @@ impl Uploader {
             bytes: checked.facts.bytes,
             sha256: checked.facts.sha256.clone(),
         };
-        let transfer = Rc::clone(&self.transfer);
+        let transfer = Rc::clone(&self.ports.transfer);
         let send = async move { transfer.send(&upload).await };
         ctx.spawn(send.into_actor(self).map(move |sent, stage, ctx| {
             stage.uploading -= 1;
@@ -332,7 +331,7 @@ impl Uploader {
         } = checked;
         match sent {
             Ok(file) => {
-                let now = self.clock.now();
+                let now = self.ports.clock.now();
                 self.last_success = Some(now);
                 self.activity.contact();
                 notices::ImageUploaded {
@@ -376,7 +375,7 @@ impl Uploader {
         begun: Timestamp,
         _: &mut Context<Self>,
     ) {
-        let now = self.clock.now();
+        let now = self.ports.clock.now();
         let others_succeed = self.last_success.is_some_and(|at| at >= begun);
         let end = retry::upload_failed(
             last,
@@ -423,7 +422,7 @@ impl Uploader {
         let stored = uploads.iter().filter_map(|upload| upload.stored.as_ref());
         let count = stored.clone().count() as u64;
         let bytes: u64 = stored.map(|(file, _facts)| file.bytes).sum();
-        let (run, at) = (self.options.run.clone(), self.clock.now());
+        let (run, at) = (self.options.run.clone(), self.ports.clock.now());
         let told = self
             .peers
             .state
@@ -454,8 +453,9 @@ impl Uploader {
         self.activity.begin();
         let deletion = Deletion {
             state: self.peers.state.clone(),
-            files: Rc::clone(&self.files),
-            at: self.clock.now(),
+            files: Rc::clone(&self.ports.files),
+            batches: Rc::clone(&self.ports.batches),
+            at: self.ports.clock.now(),
             limit: self.options.deletions_max,
         };
         ctx.spawn(deletion.run().into_actor(self).map(|deleted, stage, ctx| {
@@ -481,6 +481,7 @@ impl Uploader {
 struct Deletion {
     state: Addr<StateActor>,
     files: Rc<dyn FileApi>,
+    batches: Rc<dyn BatchApi>,
     at: Timestamp,
     limit: usize,
 }
@@ -505,9 +506,9 @@ impl Deletion {
         if asked == 0 {
             return Ok(Deleted { asked: 0, gone: 0 });
         }
-        let (files, at) = (&self.files, self.at);
+        let (files, batches, at) = (&self.files, &self.batches, self.at);
         let outcomes: Vec<(RemoteName, DeleteOutcome)> = futures_util::stream::iter(due)
-            .map(|file| async move { delete_one(files, file, at).await })
+            .map(|file| async move { delete_one(files, batches, file, at).await })
             .buffer_unordered(self.limit.max(1))
             .collect()
             .await;
@@ -529,10 +530,16 @@ impl Deletion {
 
 async fn delete_one(
     files: &Rc<dyn FileApi>,
+    batches: &Rc<dyn BatchApi>,
     file: LedgerFile,
     at: Timestamp,
 ) -> (RemoteName, DeleteOutcome) {
-    let outcome = match files.delete_file(&file.name).await {
+    // A results file cannot be deleted by itself; its job takes it along.
+    let deleted = match (file.purpose, &file.job) {
+        (FilePurpose::Results, Some(job)) => batches.delete_batch(job).await,
+        _ => files.delete_file(&file.name).await,
+    };
+    let outcome = match deleted {
         Ok(()) => DeleteOutcome::Deleted,
         Err(error) => match error.next {
             Next::Missing => DeleteOutcome::Gone,

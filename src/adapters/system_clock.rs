@@ -11,14 +11,18 @@ use crate::ports::clock::Clock;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
+/// The machine's time. A machine whose clock stands before 1970 is told as the epoch.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
+    Timestamp::EPOCH.plus(since)
+}
+
 #[async_trait(?Send)]
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        // A machine whose clock stands before 1970 is told as the epoch.
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO);
-        Timestamp::EPOCH.plus(since)
+        now()
     }
 
     async fn sleep(&self, span: Duration) {

@@ -218,7 +218,9 @@ fn compare_known<'a>(
         PageStage::Review => tell(key, LeftAlone::InReview),
         // It was left out because its label was gone; here is the label.
         PageStage::Skipped => {
-            found.requeue.push((key.clone(), RequeueCause::LabelReturned));
+            found
+                .requeue
+                .push((key.clone(), RequeueCause::LabelReturned));
             at_rest = true;
         }
         PageStage::Uploading | PageStage::Uploaded | PageStage::Batched | PageStage::Validating => {
@@ -423,7 +425,11 @@ mod tests {
 
     #[test]
     fn a_page_whose_label_is_back_runs() {
-        let (found, _told) = run(&[label(2, false)], &[known(2, PageStage::Skipped)], &rules());
+        let (found, _told) = run(
+            &[label(2, false)],
+            &[known(2, PageStage::Skipped)],
+            &rules(),
+        );
         assert_eq!(found.requeue, [(key(2), RequeueCause::LabelReturned)]);
     }
 }

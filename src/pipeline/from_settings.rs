@@ -15,19 +15,17 @@ use crate::actors::scanner::ScannerOptions;
 use crate::actors::uploader::UploaderOptions;
 use crate::actors::uploader::transfer::TransferOptions;
 use crate::adapters::filesystem::{Filesystem, FilesystemOptions};
-use crate::adapters::gemini::{
-    CHUNK_BYTES, GeminiClient, GeminiOptions, OptionsError, SecretText,
-};
+use crate::adapters::gemini::{CHUNK_BYTES, GeminiClient, GeminiOptions, OptionsError, SecretText};
 use crate::adapters::os_entropy::OsEntropy;
 use crate::adapters::system_clock::SystemClock;
 use crate::decide::cost::{Date, Price};
 use crate::decide::pack::Limits;
 use crate::decide::retry::{CreateRules, UploadRules};
 use crate::domain::ids::{KeyFingerprint, RunId, ScopeToken};
+use crate::domain::time::Timestamp;
 use crate::ports::entropy::Entropy;
 use crate::prompt::{PromptError, Recipe, RecipeRequest, Registry};
 use crate::settings::{Context, OnDeadPredecessor, Settings, SettingsError, prices};
-use crate::domain::time::Timestamp;
 
 /// What the operator asks of this run beside the settings.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +47,9 @@ pub enum PlanError {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Client(#[from] OptionsError),
-    #[error("there is no API key: set GEMINI_API_KEY (or GOOGLE_API_KEY), or put it into .env beside the configuration")]
+    #[error(
+        "there is no API key: set GEMINI_API_KEY (or GOOGLE_API_KEY), or put it into .env beside the configuration"
+    )]
     NoKey,
 }
 
@@ -153,13 +153,16 @@ impl Plan {
         let recipe = Arc::new(recipe(settings)?);
         let project = settings.api.project.as_deref();
         let shared = Shared {
-            run: request.run.clone().unwrap_or_else(|| RunId::from(OsEntropy.unique_id(now))),
+            run: request
+                .run
+                .clone()
+                .unwrap_or_else(|| RunId::from(OsEntropy.unique_id(now))),
             scope: settings.scope_token(),
             chained: settings.execution.context == Context::Chain,
-            key_fingerprint: settings
-                .api_key
-                .as_ref()
-                .map_or_else(|| KeyFingerprint::from("none"), |key| key.fingerprint(project)),
+            key_fingerprint: settings.api_key.as_ref().map_or_else(
+                || KeyFingerprint::from("none"),
+                |key| key.fingerprint(project),
+            ),
             price: price(settings, now)?,
         };
         let snapshot = settings.snapshot_yaml();
@@ -234,7 +237,9 @@ fn transfer(settings: &Settings, shared: &Shared) -> TransferOptions {
 
 fn uploader(settings: &Settings, shared: &Shared, request: &RunRequest) -> UploaderOptions {
     let files = &settings.files;
-    let ahead = files.upload_ahead_batches.saturating_mul(settings.execution.batch_size_limit);
+    let ahead = files
+        .upload_ahead_batches
+        .saturating_mul(settings.execution.batch_size_limit);
     UploaderOptions {
         run: shared.run.clone(),
         scope: shared.scope.clone(),
@@ -268,8 +273,7 @@ fn submitter(settings: &Settings, shared: &Shared) -> BatchSubmitterOptions {
             bytes_max: batch.bytes_max,
             tokens_max: batch.tokens_max,
         },
-        live_max: usize::try_from(settings.execution.max_concurrent_batches)
-            .unwrap_or(usize::MAX),
+        live_max: usize::try_from(settings.execution.max_concurrent_batches).unwrap_or(usize::MAX),
         fill_wait: batch.fill_wait,
         life_min: settings.files.min_life,
         lines_life_min: settings.files.min_life,
@@ -313,6 +317,7 @@ fn processor(settings: &Settings, shared: &Shared) -> ResultProcessorOptions {
         verdicts_together: results.verdicts_per_commit,
         results_wait: settings.batch.results_wait,
         again_after: COLLECT_AGAIN,
+        keep_remote: false,
         releases_max: settings.execution.max_releases,
         life_min: settings.files.min_life,
         price: shared.price.clone(),

@@ -1,5 +1,7 @@
 //! Request lines: what is asked about each page, measured for packing and written for sending.
 
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::BatchSubmitterPorts;
@@ -16,8 +18,11 @@ use crate::wire::request::{self, LineParts};
 
 /// Lines that are rendered in one go on the blocking pool.
 const LINES_TOGETHER: usize = 64;
-/// What the file reference of a line takes, before the file is known; for measuring only.
-const FILE_REFERENCE_BYTES: u64 = 160;
+/// A file reference no shorter than any that the provider gives, for measuring.
+const LONGEST_URI: &str = "https://generativelanguage.googleapis.com/v1beta/files/\
+                           0123456789012345678901234567890123456789012345678901234567890123";
+/// The longest image type.
+const LONGEST_MIME: &str = "image/jpeg";
 /// Characters of prompt that make about one token; for estimates only.
 const CHARACTERS_A_TOKEN: u64 = 4;
 
@@ -36,8 +41,8 @@ pub struct LineWriter {
     layout: Layout,
     chained: bool,
     prices: Prices,
-    /// What every line carries beside its own prompt.
-    shared_bytes: u64,
+    /// Sizes of pages that wait for a batch.
+    measured: RefCell<HashMap<RecordKey, LineSize>>,
 }
 
 /// The size of one line.
@@ -77,10 +82,8 @@ struct Prompted {
 impl LineWriter {
     /// Makes a writer for one recipe.
     pub fn new(recipe: Arc<Recipe>, layout: Layout, chained: bool, prices: Prices) -> Self {
-        let shared = recipe.response_schema.to_string().len()
-            + recipe.generation_config.to_string().len();
         LineWriter {
-            shared_bytes: shared as u64,
+            measured: RefCell::default(),
             recipe,
             layout,
             chained,
@@ -98,31 +101,55 @@ impl LineWriter {
         &self.recipe.model
     }
 
-    /// The sizes of these pages' lines, in order. A page that cannot be rendered counts as nothing
-    /// here; it is refused by name when its batch is built.
+    /// The sizes of these pages' lines, in order, never less than what is written later. A page
+    /// that cannot be rendered counts as nothing here; it is refused by name when its batch is
+    /// built. What was measured is remembered as long as the page waits.
     pub async fn measure(&self, pages: &[UploadedPage], source: &dyn PageSource) -> Vec<LineSize> {
-        let mut sizes = Vec::with_capacity(pages.len());
-        for chunk in pages.chunks(LINES_TOGETHER) {
+        let waiting: HashSet<&RecordKey> = pages.iter().map(|page| &page.key).collect();
+        self.measured
+            .borrow_mut()
+            .retain(|key, _| waiting.contains(key));
+        let new: Vec<&UploadedPage> = {
+            let measured = self.measured.borrow();
+            pages
+                .iter()
+                .filter(|page| !measured.contains_key(&page.key))
+                .collect()
+        };
+        for chunk in new.chunks(LINES_TOGETHER) {
             let mut materials = Vec::with_capacity(chunk.len());
             for page in chunk {
-                let predecessor = page.predecessor.as_ref().filter(|_| self.chained);
+                let completed = page.predecessor_completed && self.chained;
+                let predecessor = page.predecessor.as_ref().filter(|_| completed);
                 materials.push(self.material(&page.key, predecessor, source).await);
             }
-            for prompted in self.prompts(materials).await {
-                sizes.push(prompted.map_or(LineSize::default(), |prompted| self.size(&prompted)));
+            for (page, prompted) in chunk.iter().zip(self.prompts(materials).await) {
+                let size = prompted.map_or(LineSize::default(), |prompted| {
+                    self.size(page.key.as_str(), &prompted)
+                });
+                self.measured.borrow_mut().insert(page.key.clone(), size);
             }
         }
-        sizes
+        let measured = self.measured.borrow();
+        pages
+            .iter()
+            .map(|page| measured.get(&page.key).copied().unwrap_or_default())
+            .collect()
     }
 
-    fn size(&self, prompted: &Prompted) -> LineSize {
-        let prompt = prompted.prompt.len() as u64;
+    fn size(&self, key: &str, prompted: &Prompted) -> LineSize {
+        let line = request::line(&LineParts {
+            key,
+            file_uri: LONGEST_URI,
+            mime: LONGEST_MIME,
+            prompt: &prompted.prompt,
+            generation_config: &self.recipe.generation_config,
+            response_schema: &self.recipe.response_schema,
+        });
+        let characters = prompted.prompt.len() as u64;
         LineSize {
-            line_bytes: prompt
-                + prompt / 8
-                + self.shared_bytes
-                + FILE_REFERENCE_BYTES,
-            tokens: self.prices.tokens_per_image + prompt.div_ceil(CHARACTERS_A_TOKEN),
+            line_bytes: line.map_or(0, |line| line.len() as u64),
+            tokens: self.prices.tokens_per_image + characters.div_ceil(CHARACTERS_A_TOKEN),
         }
     }
 
@@ -152,7 +179,7 @@ impl LineWriter {
             for (member, prompted) in chunk.iter().zip(self.prompts(materials).await) {
                 match prompted.and_then(|prompted| self.line(member, prompted)) {
                     Ok(Line { text, prompted }) => {
-                        tokens += self.size(&prompted).tokens;
+                        tokens += self.size(member.key.as_str(), &prompted).tokens;
                         lines.extend_from_slice(&text);
                         included.push(IncludedMember {
                             key: member.key.clone(),
@@ -284,7 +311,11 @@ fn render(recipe: &Recipe, names: &[String], material: Material) -> Result<Promp
                 let words = format!("the output of the page before is not JSON: {error}");
                 not_packed(ErrorType::JsonDecode, &words)
             })?;
-            Some(recipe.render_context(&previous, key, &levels).map_err(rendering)?)
+            Some(
+                recipe
+                    .render_context(&previous, key, &levels)
+                    .map_err(rendering)?,
+            )
         }
     };
     let prompt = recipe

@@ -375,6 +375,7 @@ impl Collection {
         let settle = SettleBatch {
             batch: self.row.batch.clone(),
             lines,
+            keep_remote: self.shop.options.keep_remote,
             at: self.now(),
         };
         let settled = answered(self.shop.peers.state.send(settle).await)?;

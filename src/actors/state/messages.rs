@@ -215,7 +215,13 @@ messages! {
 
     /// Ready -> Settled, only when no member is Batched or Validating in it. Frees the members,
     /// marks the batch's remote files for deletion, stores the counts.
-    SettleBatch { batch: BatchId, lines: LineCounts, at: Timestamp } -> Settled;
+    SettleBatch {
+        batch: BatchId,
+        lines: LineCounts,
+        /// Whether the job and its results file stay with the provider.
+        keep_remote: bool,
+        at: Timestamp,
+    } -> Settled;
 
     /// Keeps the report of a batch.
     RecordReport { batch: BatchId, name: String, markdown: String, at: Timestamp } -> ();
@@ -417,6 +423,8 @@ pub struct LedgerFile {
     pub name: RemoteName,
     pub purpose: FilePurpose,
     pub key_fingerprint: KeyFingerprint,
+    /// The job that the file belongs to: a results file goes only with its job.
+    pub job: Option<RemoteName>,
 }
 
 /// What came of deleting a remote file.
@@ -451,6 +459,8 @@ pub struct Uploaded {
 pub struct UploadedPage {
     pub key: RecordKey,
     pub predecessor: Option<RecordKey>,
+    /// Whether the predecessor has an accepted output.
+    pub predecessor_completed: bool,
     pub chain_ahead: u32,
     pub image_bytes: u64,
     pub expires_at: Timestamp,

@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, EntityTrait, FromQueryResult,
 
 use entity::runs;
 
-use super::messages::{RunStatus, StateResult, Summary};
+use super::messages::{KnownPage, RunStatus, StateResult, Summary};
 use super::open::{Found, OpenError, connect_read_only, inspect};
 use super::questions::{LIVE_STAGES, counts, list_batches, stage_counts, waiting_counts};
 use super::rows::{TOKEN_SUMS, TokenSums, corrupt, instant, maybe_instant, word};
@@ -122,6 +122,14 @@ async fn latest_run(
     let status = word(&thing, &run.status, RunStatus::parse)?;
     let started_at = instant(&thing, &run.started_at)?;
     Ok(Some((RunId::from(run.run_id), status, started_at)))
+}
+
+/// The known pages of some books, by key; for saying what a run would do.
+pub async fn pages_of_books(
+    conn: &impl ConnectionTrait,
+    books: &[String],
+) -> StateResult<Vec<KnownPage>> {
+    super::scan::pages_of_books(conn, books).await
 }
 
 /// What `pagemill failures --summary` shows.

@@ -159,6 +159,7 @@ struct DeletableRow {
     name: String,
     purpose: String,
     key_fingerprint: String,
+    job: Option<String>,
 }
 
 impl Apply for ListDeletable {
@@ -178,6 +179,7 @@ impl Apply for ListDeletable {
                 purpose: word(&thing, &row.purpose, FilePurpose::parse)?,
                 name: RemoteName::from(row.name),
                 key_fingerprint: KeyFingerprint::from(row.key_fingerprint),
+                job: row.job.map(RemoteName::from),
             })
         });
         files.collect()
@@ -185,9 +187,12 @@ impl Apply for ListDeletable {
 }
 
 pub(super) const DELETABLE: &str = "
-    SELECT name, purpose, key_fingerprint FROM remote_files
-    WHERE state = 'deleting' AND (not_before IS NULL OR not_before <= ?1)
-    ORDER BY created_at, name LIMIT ?2";
+    SELECT f.name, f.purpose, f.key_fingerprint, s.remote_name AS job
+    FROM (SELECT name, purpose, key_fingerprint, batch_id, created_at FROM remote_files
+          WHERE state = 'deleting' AND (not_before IS NULL OR not_before <= ?1)
+          ORDER BY created_at, name LIMIT ?2) AS f
+    LEFT JOIN submissions AS s ON s.batch_id = f.batch_id
+    ORDER BY f.created_at, f.name";
 
 impl Apply for RecordDeletions {
     type Reply = ();

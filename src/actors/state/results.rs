@@ -253,7 +253,7 @@ impl Apply for SettleBatch {
             .step(tx, &BatchEvent::Settled, "", self.at, change)
             .await?;
         let released = submission.release_members(tx, self.at).await?;
-        keep_results_file(tx, &submission, self.at).await?;
+        note_results_file(tx, &submission, self.keep_remote, self.at).await?;
         Ok(Settled {
             tally,
             failed,
@@ -300,10 +300,12 @@ async fn failed_pages(
     failed.collect()
 }
 
-/// The provider keeps its result files and lets nobody delete them: they count until they expire.
-async fn keep_results_file(
+/// The provider's results file counts like any other. It cannot be deleted by itself, only with
+/// its job; where the job is kept, it counts until it expires.
+async fn note_results_file(
     tx: &DatabaseTransaction,
     submission: &Submission,
+    keep_remote: bool,
     at: Timestamp,
 ) -> StateResult<()> {
     let Some(RemoteOutput::File(name)) = super::rows::batch_output(&submission.row)? else {
@@ -312,6 +314,11 @@ async fn keep_results_file(
     let thing = format!("batch '{}'", submission.row.batch_id);
     let ended_at = submission.row.ended_at.as_deref();
     let ended_at = super::rows::maybe_instant(&thing, ended_at)?.unwrap_or(at);
+    let (state, note) = if keep_remote {
+        (LedgerState::Undeletable, "the job is kept")
+    } else {
+        (LedgerState::Deleting, "")
+    };
     let row = remote_files::ActiveModel {
         name: Set(name.to_string()),
         uri: Set(name.to_string()),
@@ -322,8 +329,8 @@ async fn keep_results_file(
         record_key: Set(None),
         batch_id: Set(Some(submission.row.batch_id.clone())),
         key_fingerprint: Set(submission.row.key_fingerprint.clone()),
-        state: Set(LedgerState::Undeletable.as_str().to_owned()),
-        note: Set("a result file of the provider".to_owned()),
+        state: Set(state.as_str().to_owned()),
+        note: Set(note.to_owned()),
         not_before: Set(None),
         created_at: Set(ended_at.to_string()),
         updated_at: Set(at.to_string()),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sea_orm::DatabaseTransaction;
+use sea_orm::{ConnectionTrait, DatabaseTransaction};
 use serde_json::json;
 
 use super::messages::{
@@ -251,15 +251,19 @@ impl Apply for PagesOfBooks {
     const WRITES: bool = false;
 
     async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Vec<KnownPage>> {
-        let books: BTreeSet<&String> = self.books.iter().collect();
-        let found: Vec<KnownRow> = rows(
-            tx,
-            PAGES_OF_BOOKS,
-            [json_list(books.iter().map(|book| book.as_str()))],
-        )
-        .await?;
-        found.into_iter().map(known_page).collect()
+        pages_of_books(tx, &self.books).await
     }
+}
+
+/// The known pages of some books, by key.
+pub(super) async fn pages_of_books(
+    conn: &impl ConnectionTrait,
+    books: &[String],
+) -> StateResult<Vec<KnownPage>> {
+    let books: BTreeSet<&String> = books.iter().collect();
+    let names = json_list(books.iter().map(|book| book.as_str()));
+    let found: Vec<KnownRow> = rows(conn, PAGES_OF_BOOKS, [names]).await?;
+    found.into_iter().map(known_page).collect()
 }
 
 /// A book's keys begin with its own key and a colon, so the key's index finds them; `;` is what

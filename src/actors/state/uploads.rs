@@ -16,7 +16,7 @@ use super::sql::{
 use super::{Apply, Rules, remote_files};
 use crate::domain::attempt::FailureDetail;
 use crate::domain::ids::{RecordKey, RunId};
-use crate::domain::page::PageEvent;
+use crate::domain::page::{PageEvent, PageStage};
 use crate::domain::time::Timestamp;
 
 #[derive(FromQueryResult)]
@@ -255,6 +255,7 @@ const COUNT_FAILURES: &str = "
 #[derive(FromQueryResult)]
 struct UploadedRow {
     record_key: String,
+    predecessor_stage: Option<String>,
     predecessor: Option<String>,
     chain_ahead: i64,
     image_bytes: Option<i64>,
@@ -293,11 +294,13 @@ impl Apply for ListUploaded {
 }
 
 pub(super) const UPLOADED: &str = "
-    SELECT record_key, predecessor, chain_ahead, image_bytes, image_expires_at, batch_size_max,
-           releases
-    FROM pages INDEXED BY pages_uploaded
-    WHERE stage = 'uploaded' AND batch_id IS NULL AND scope = ?1 AND image_expires_at > ?2
-    ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3";
+    SELECT p.record_key, p.predecessor, p.chain_ahead, p.image_bytes, p.image_expires_at,
+           p.batch_size_max, p.releases, q.stage AS predecessor_stage
+    FROM (SELECT * FROM pages INDEXED BY pages_uploaded
+          WHERE stage = 'uploaded' AND batch_id IS NULL AND scope = ?1 AND image_expires_at > ?2
+          ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3) AS p
+    LEFT JOIN pages AS q ON q.record_key = p.predecessor
+    ORDER BY p.priority DESC, p.chain_ahead DESC, p.record_key";
 
 pub(super) const UPLOADED_TOTAL: &str = "
     SELECT count(*) AS total, min(uploaded_at) AS oldest FROM pages INDEXED BY pages_uploaded
@@ -305,7 +308,9 @@ pub(super) const UPLOADED_TOTAL: &str = "
 
 fn uploaded_page(row: UploadedRow) -> StateResult<UploadedPage> {
     let thing = format!("page '{}'", row.record_key);
+    let before = row.predecessor_stage.as_deref();
     Ok(UploadedPage {
+        predecessor_completed: before == Some(PageStage::Completed.as_str()),
         predecessor: row.predecessor.map(RecordKey::from),
         chain_ahead: small(row.chain_ahead),
         image_bytes: unsigned(row.image_bytes.unwrap_or(0)),

@@ -451,6 +451,7 @@ fn plan(tree: &MemoryTree) -> Plan {
             verdicts_together: 3,
             results_wait: Duration::from_secs(1800),
             again_after: Duration::from_secs(30),
+            keep_remote: false,
             releases_max: 10,
             life_min: 26 * HOUR,
             price: None,

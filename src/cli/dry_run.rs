@@ -1,0 +1,170 @@
+//! `pagemill run --dry-run`: what a run would do, from the tree and the state as they are. Writes
+//! nothing and opens no socket.
+
+use std::io::Write;
+
+use serde_json::json;
+
+use super::exit;
+use crate::actors::scanner::{known_of, labels_of};
+use crate::actors::state::open::OpenError;
+use crate::actors::state::read;
+use crate::decide::cost;
+use crate::decide::scan::{self, LeftAlone};
+use crate::domain::page::PageStage;
+use crate::pipeline::from_settings;
+use crate::ports::page_source::{Found, PageSource};
+use crate::report::words;
+use crate::settings::Settings;
+
+/// What was counted.
+#[derive(Debug, Default)]
+struct Counted {
+    labels: u64,
+    done: u64,
+    to_adopt_or_run: u64,
+    to_run: u64,
+    runnable_now: u64,
+    in_flight: u64,
+    dead: u64,
+    oddities: u64,
+}
+
+/// Runs the command; gives the exit code.
+pub async fn run(settings: &Settings, as_json: bool, out: &mut impl Write) -> anyhow::Result<u8> {
+    let recipe = match from_settings::recipe(settings) {
+        Ok(recipe) => recipe,
+        Err(fault) => {
+            eprintln!("{fault}");
+            return Ok(exit::CONFIGURATION);
+        }
+    };
+    let state = match read::open_read_only(&settings.state.sqlite_file).await {
+        Ok(state) => Some(state),
+        Err(OpenError::Missing { .. }) => None,
+        Err(fault) => return Err(fault.into()),
+    };
+    let counted = count(settings, state.as_ref()).await?;
+    let price = from_settings::price(settings, crate::adapters::system_clock::now())?;
+    let input = settings.batch.tokens_per_image + recipe.prompt_template.len() as u64 / 4;
+    let worst = price
+        .as_ref()
+        .zip(settings.model.max_output_tokens())
+        .map(|(price, output)| {
+            cost::reserve_nanos(price, counted.to_run * input, counted.to_run, output)
+        });
+    let batches = counted
+        .to_run
+        .div_ceil(settings.execution.batch_size_limit.max(1));
+    if as_json {
+        let plan = json!({
+            "version": 1,
+            "labels": counted.labels,
+            "done": counted.done,
+            "outputs_to_judge": counted.to_adopt_or_run,
+            "in_flight": counted.in_flight,
+            "dead": counted.dead,
+            "to_run": counted.to_run,
+            "runnable_now": counted.runnable_now,
+            "batches_at_least": batches,
+            "cost_usd_at_most": worst.map(|nanos| nanos as f64 / 1e9),
+            "not_pages": counted.oddities,
+        });
+        writeln!(out, "{}", serde_json::to_string_pretty(&plan)?)?;
+        return Ok(exit::DONE);
+    }
+    let line = |name: &str, count: u64| format!("{name:<26} {:>12}", words::count(count));
+    writeln!(out, "{}", line("labels in scope", counted.labels))?;
+    writeln!(out, "{}", line("done", counted.done))?;
+    writeln!(
+        out,
+        "{}",
+        line("outputs to be judged", counted.to_adopt_or_run)
+    )?;
+    writeln!(out, "{}", line("in flight", counted.in_flight))?;
+    writeln!(out, "{}", line("dead", counted.dead))?;
+    writeln!(out, "{}", line("to run", counted.to_run))?;
+    writeln!(out, "{}", line("  of these at once", counted.runnable_now))?;
+    writeln!(out, "{}", line("batches, at least", batches))?;
+    match worst {
+        Some(nanos) => writeln!(out, "{:<26} {:>12}", "cost, at most", words::dollars(nanos))?,
+        None => writeln!(out, "{:<26} {:>12}", "cost, at most", "unknown")?,
+    }
+    if counted.oddities > 0 {
+        writeln!(
+            out,
+            "{}",
+            line("not pages (see --log-level debug)", counted.oddities)
+        )?;
+    }
+    writeln!(out, "nothing was changed and nothing was sent")?;
+    Ok(exit::DONE)
+}
+
+async fn count(
+    settings: &Settings,
+    state: Option<&sea_orm::DatabaseConnection>,
+) -> anyhow::Result<Counted> {
+    let tree = from_settings::filesystem(settings);
+    let scope = settings.scope();
+    let rules = scan::Rules {
+        scope: settings.scope_token(),
+        skip_dead: from_settings::skip_dead(settings),
+    };
+    let chained = settings.execution.context == crate::settings::Context::Chain;
+    let mut walk = tree.walk(&scope).await?;
+    let mut counted = Counted::default();
+    while let Some(chunk) = walk.next().await {
+        for found in chunk {
+            let book = match found {
+                Found::Book(book) => book,
+                Found::Oddity(oddity) => {
+                    tracing::debug!(path = %oddity.path, reason = %oddity.kind, "not a page");
+                    counted.oddities += 1;
+                    continue;
+                }
+            };
+            let labels = labels_of(&book, &scope, &settings.paths.layout);
+            let known = match state {
+                Some(state) => read::pages_of_books(state, &[book.book.clone()]).await?,
+                None => Vec::new(),
+            };
+            let known: Vec<scan::Known> = known.into_iter().map(known_of).collect();
+            let compared = scan::compare(&labels, &known, &rules, |key, why| {
+                tracing::debug!(page.key = key.as_str(), reason = %why, "page left alone");
+                match why {
+                    LeftAlone::Done => counted.done += 1,
+                    LeftAlone::InFlight(_) => counted.in_flight += 1,
+                    LeftAlone::Dead | LeftAlone::ImageNotUsable | LeftAlone::InReview => {
+                        counted.dead += 1;
+                    }
+                    LeftAlone::WaitsFor(_) | LeftAlone::OutOfScope => {}
+                }
+            });
+            counted.labels += labels.iter().filter(|label| label.in_scope).count() as u64;
+            let judged = compared.outputs_to_judge.len() as u64;
+            counted.to_adopt_or_run += judged;
+            let waiting = known
+                .iter()
+                .filter(|page| page.stage == PageStage::Discovered)
+                .count();
+            let new = compared.register.len() as u64 + compared.requeue.len() as u64;
+            counted.to_run += (new + waiting as u64).saturating_sub(judged);
+            let free = compared
+                .register
+                .iter()
+                .filter(|place| place.waits_for.is_none())
+                .count()
+                + known
+                    .iter()
+                    .filter(|page| page.stage == PageStage::Discovered && page.waits_for.is_none())
+                    .count();
+            counted.runnable_now += if chained {
+                free as u64
+            } else {
+                new + waiting as u64
+            };
+        }
+    }
+    Ok(counted)
+}

@@ -1,0 +1,159 @@
+//! The command line: parse, ask, print. No decisions.
+
+pub mod demo;
+pub mod dry_run;
+pub mod emulator;
+pub mod exit;
+pub mod failures;
+pub mod logging;
+pub mod progress;
+pub mod run;
+pub mod status;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::settings::{self, Loaded, SettingsError, Sources};
+
+/// Runs a tree of page images through the Gemini Batch API and leaves one schema-validated JSON
+/// file a page.
+#[derive(Debug, Parser)]
+#[command(name = "pagemill", version, about, long_about = None, max_term_width = 100)]
+#[command(after_help = "\
+Examples:
+  pagemill demo                     see it work: no key, no files needed
+  pagemill init                     write a starter configuration into this folder
+  pagemill config check             say what is wrong with it, all at once
+  pagemill run --dry-run            say what a run would do; opens no socket
+  pagemill run --limit 20           try it on twenty pages
+  pagemill run                      work until nothing is left to do
+
+Exit codes: 0 all done; 1 failed; 2 usage; 3 finished, but pages are dead or in review;
+5 state is in use by another process; 69 provider unavailable; 75 stopped with work left
+(start again); 78 configuration.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// The configuration file [default: pagemill.yaml, or PAGEMILL_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How log lines look: human, json, or auto (human on a terminal)
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = ["human", "json", "auto"])]
+    pub log_format: Option<String>,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as pagemill=debug
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Work until no batch is live and nothing is runnable, then exit
+    Run(run::RunArgs),
+    /// See it work: a small dataset, the built-in emulator, the whole pipeline; no key needed
+    Demo(demo::DemoArgs),
+    /// Play the provider: Files and Batch API on loopback, to rehearse a configuration for nothing
+    Emulator(emulator::EmulatorArgs),
+    /// Show counts, live batches, remote bytes and cost
+    Status(status::StatusArgs),
+    /// Analyze failures
+    Failures(failures::FailuresArgs),
+}
+
+/// Restricts a command to a part of the tree.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ScopeArgs {
+    /// Only these values of the level `state`
+    #[arg(long, num_args = 1.., value_name = "STATE")]
+    pub states: Vec<String>,
+    /// Only years from this one on (level `year`)
+    #[arg(long, value_name = "YEAR")]
+    pub year_start: Option<i64>,
+    /// Only years up to this one (level `year`)
+    #[arg(long, value_name = "YEAR")]
+    pub year_end: Option<i64>,
+    /// Only this value of any level; may be repeated, values of one level add up
+    #[arg(long = "where", value_name = "LEVEL=VALUE")]
+    pub wheres: Vec<String>,
+}
+
+/// A scope flag that cannot be understood.
+#[derive(Debug, thiserror::Error)]
+pub enum ScopeFault {
+    #[error("--where takes LEVEL=VALUE, such as --where school='Howard College', not '{0}'")]
+    NotAnAssignment(String),
+    #[error("--year-start and --year-end go together")]
+    HalfARange,
+}
+
+impl ScopeArgs {
+    /// The flags as settings, by dotted path.
+    pub fn as_settings(&self) -> Result<Vec<(String, String)>, ScopeFault> {
+        let mut flags = Vec::new();
+        if !self.states.is_empty() {
+            flags.push(("filters.target_states".to_owned(), yaml_list(&self.states)));
+        }
+        match (self.year_start, self.year_end) {
+            (None, None) => {}
+            (Some(start), Some(end)) => {
+                let range = format!("{{start: {start}, end: {end}}}");
+                flags.push(("filters.target_years".to_owned(), range));
+            }
+            _ => return Err(ScopeFault::HalfARange),
+        }
+        let mut levels: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for assignment in &self.wheres {
+            let (level, value) = assignment
+                .split_once('=')
+                .ok_or_else(|| ScopeFault::NotAnAssignment(assignment.clone()))?;
+            levels.entry(level).or_default().push(value.to_owned());
+        }
+        for (level, values) in levels {
+            flags.push((format!("filters.where.{level}"), yaml_list(&values)));
+        }
+        Ok(flags)
+    }
+}
+
+/// A list of texts as YAML; JSON is YAML, and quotes everything that needs it.
+fn yaml_list(values: &[String]) -> String {
+    serde_json::to_string(values).expect("texts are always JSON")
+}
+
+impl Common {
+    /// Loads the settings with these flags on top.
+    pub fn load(&self, mut flags: Vec<(String, String)>) -> Result<Loaded, SettingsError> {
+        flags.extend(self.log_flags());
+        let cwd = std::env::current_dir().unwrap_or_else(|_unknown| PathBuf::from("."));
+        let env = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        settings::load(Sources {
+            file: self.config.clone(),
+            env,
+            flags,
+            cwd,
+        })
+    }
+
+    /// The flags for the log as settings, by dotted path.
+    pub fn log_flags(&self) -> Vec<(String, String)> {
+        let mut flags = Vec::new();
+        if let Some(format) = &self.log_format {
+            flags.push(("log.format".to_owned(), format.clone()));
+        }
+        if let Some(level) = &self.log_level {
+            let level = serde_json::Value::from(level.as_str()).to_string();
+            flags.push(("log.level".to_owned(), level));
+        }
+        flags
+    }
+}

@@ -1,0 +1,267 @@
+//! `pagemill run`: the pipeline on the real world, until it is done or told to stop.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use actix::Actor;
+use clap::Args;
+use indicatif::MultiProgress;
+
+use super::progress::{self, Bars};
+use super::{Common, ScopeArgs, dry_run, exit, logging};
+use crate::actors::activity::answered;
+use crate::actors::conductor::{Mode, RunEnd};
+use crate::actors::state::StateActor;
+use crate::actors::state::messages::{Summarize, Summary};
+use crate::actors::state::open::{OpenError, StateOptions};
+use crate::domain::ids::RunId;
+use crate::domain::page::PageStage;
+use crate::pipeline::from_settings::{self, PlanError, RunRequest};
+use crate::pipeline::{self, Plan, Running};
+use crate::report::words;
+use crate::settings::{LogFormat, Settings};
+
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "\
+Examples:
+  pagemill run --dry-run                       what would be done; opens no socket
+  pagemill run --limit 20                      at most twenty pages
+  pagemill run --states Alabama --year-start 1849 --year-end 1852
+  pagemill run --where school='Howard College'
+  pagemill run --once                          from cron: collect, top up, exit
+
+The run can be stopped at any time, by a signal or worse, and started again.")]
+pub struct RunArgs {
+    /// Never exit by itself; look at the labels again every execution.scan_interval_seconds
+    #[arg(long, conflicts_with = "once")]
+    pub watch: bool,
+    /// Collect what is ready, send what can be sent, exit without waiting (75 with work left)
+    #[arg(long)]
+    pub once: bool,
+    /// Say what would be done and change nothing; opens no socket
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Send at most this many pages
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// Continue the run of this id, or begin one under it
+    #[arg(long, value_name = "ID")]
+    pub run_id: Option<String>,
+    /// A name for this run, for people
+    #[arg(long, value_name = "TEXT")]
+    pub label: Option<String>,
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+    /// Print JSON instead of text (with --dry-run, and for the summary at the end)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the command; gives the exit code.
+pub async fn run(common: &Common, args: &RunArgs, out: &mut impl Write) -> anyhow::Result<u8> {
+    let flags = match args.scope.as_settings() {
+        Ok(flags) => flags,
+        Err(fault) => {
+            eprintln!("{fault}");
+            return Ok(exit::USAGE);
+        }
+    };
+    let settings = match common.load(flags) {
+        Ok(loaded) => loaded.settings,
+        Err(faults) => {
+            eprintln!("{faults}");
+            return Ok(exit::CONFIGURATION);
+        }
+    };
+    let bars = progress::place();
+    start_logging(&settings, bars.clone());
+    let faults = settings.check_environment();
+    if !faults.is_empty() {
+        for fault in faults {
+            eprintln!("{fault}");
+        }
+        return Ok(exit::CONFIGURATION);
+    }
+    if args.dry_run || settings.execution.dry_run {
+        return dry_run::run(&settings, args.json, out).await;
+    }
+    on_settings(&settings, args, &bars, out).await
+}
+
+/// Starts logging as the settings say.
+pub fn start_logging(settings: &Settings, bars: MultiProgress) {
+    let setting = match settings.log.format {
+        LogFormat::Auto => "auto",
+        LogFormat::Human => "human",
+        LogFormat::Json => "json",
+    };
+    logging::start(logging::shape(setting), &settings.log.level, bars);
+}
+
+/// Runs the pipeline on checked settings, then prints its summary.
+pub async fn on_settings(
+    settings: &Settings,
+    args: &RunArgs,
+    bars: &MultiProgress,
+    out: &mut impl Write,
+) -> anyhow::Result<u8> {
+    let request = RunRequest {
+        run: args.run_id.as_deref().map(RunId::from),
+        label: args.label.clone(),
+        mode: Some(match (args.watch, args.once) {
+            (true, _) => Mode::Watch,
+            (_, true) => Mode::Once,
+            _ => Mode::UntilDone,
+        }),
+        pages_max: args.limit,
+    };
+    let (plan, world) = match prepare(settings, request) {
+        Ok(prepared) => prepared,
+        Err(fault) => {
+            eprintln!("{fault}");
+            return Ok(exit::CONFIGURATION);
+        }
+    };
+    let state = StateActor::open(StateOptions {
+        path: settings.state.sqlite_file.clone(),
+        unlock_behind_dead: from_settings::skip_dead(settings),
+    })
+    .await;
+    let state = match state {
+        Ok(state) => state.start(),
+        Err(fault) => {
+            eprintln!("{fault}");
+            return Ok(match fault {
+                OpenError::InUse { .. } => exit::IN_USE,
+                _ => exit::FAILED,
+            });
+        }
+    };
+    let scope = plan.scope.clone();
+    let running = pipeline::start(world, plan, state.clone()).await?;
+    let bars =
+        Bars::new(bars).map(|bars| actix_rt::spawn(bars.follow(state.clone(), scope.clone())));
+    let ending = drive(running, settings.shutdown_grace, |end| async {
+        let question = Summarize {
+            scope: Some(scope),
+            at: crate::adapters::system_clock::now(),
+        };
+        (answered(state.send(question).await).ok(), end)
+    })
+    .await;
+    if let Some(bars) = bars {
+        bars.abort();
+    }
+    let Some((summary, end)) = ending else {
+        eprintln!("the grace period is over; what was in flight is recovered at the next start");
+        return Ok(exit::WORK_LEFT);
+    };
+    let code = exit::of(&end);
+    summarize(&end, summary.as_ref(), code, settings, args.json, out)?;
+    Ok(code)
+}
+
+fn prepare(settings: &Settings, request: RunRequest) -> Result<(Plan, pipeline::World), PlanError> {
+    Ok((
+        Plan::from_settings(settings, request)?,
+        from_settings::world(settings)?,
+    ))
+}
+
+/// Waits for the run's end or a signal, whichever comes first; after a signal the run has the
+/// grace period to end in order. `None` when it did not.
+async fn drive<T, F>(
+    running: Running,
+    grace: std::time::Duration,
+    last: impl FnOnce(RunEnd) -> F,
+) -> Option<T>
+where
+    F: std::future::Future<Output = T>,
+{
+    let stopper = running.stopper();
+    let finished = running.finished(last);
+    futures_util::pin_mut!(finished);
+    tokio::select! {
+        ended = &mut finished => return Some(ended),
+        () = signal() => {}
+    }
+    eprintln!("stopping: nothing new is begun, what is in flight finishes");
+    stopper.stop();
+    tokio::select! {
+        ended = &mut finished => Some(ended),
+        () = actix_rt::time::sleep(grace) => None,
+        () = signal() => None,
+    }
+}
+
+/// Returns at SIGINT or SIGTERM.
+pub async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let term = signal(SignalKind::terminate());
+    let interrupt = signal(SignalKind::interrupt());
+    match (term, interrupt) {
+        (Ok(mut term), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        // Without a handler the system's own reaction to a signal stands.
+        _ => std::future::pending().await,
+    }
+}
+
+fn summarize(
+    end: &RunEnd,
+    summary: Option<&Summary>,
+    code: u8,
+    settings: &Settings,
+    json: bool,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
+    let words = match end {
+        RunEnd::Done(work) if work.dead + work.review + work.blocked > 0 => {
+            "finished, but some pages are not done".to_owned()
+        }
+        RunEnd::Done(_) => "all done".to_owned(),
+        RunEnd::WorkLeft(_) => "stopped with work left; start again to go on".to_owned(),
+        RunEnd::Unavailable { message } => format!("the provider is not available: {message}"),
+        RunEnd::NoLabels { message } => format!("the labels cannot be listed: {message}"),
+        RunEnd::Failed { stage, reason } => format!("{stage} failed: {reason}"),
+    };
+    let at = crate::adapters::system_clock::now();
+    if json {
+        let summary = summary.map(|summary| super::status::as_json(summary, at));
+        let ended = serde_json::json!({
+            "version": 1, "exit_code": code, "ended": words, "summary": summary,
+        });
+        return writeln!(out, "{}", serde_json::to_string_pretty(&ended)?);
+    }
+    writeln!(out, "{words}")?;
+    if let Some(summary) = summary {
+        super::status::print(summary, at, out)?;
+    }
+    let outputs = display(&settings.paths.output_dir);
+    let reports = display(&settings.paths.work_dir.join("reports"));
+    writeln!(out, "outputs  {outputs}")?;
+    writeln!(out, "reports  {reports}")?;
+    let of = |wanted: PageStage| {
+        let pages = summary
+            .map(|summary| summary.pages.as_slice())
+            .unwrap_or_default();
+        pages
+            .iter()
+            .find(|(stage, _)| *stage == wanted)
+            .map_or(0, |(_, count)| *count)
+    };
+    let dead = of(PageStage::Dead) + of(PageStage::Review);
+    if dead > 0 {
+        let dead = words::count(dead);
+        writeln!(out, "{dead} pages need a look: pagemill failures --summary")?;
+    }
+    Ok(())
+}
+
+fn display(path: &PathBuf) -> String {
+    path.display().to_string()
+}

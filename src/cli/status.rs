@@ -1,0 +1,231 @@
+//! `pagemill status`: counts, live batches, remote bytes, cost.
+
+use std::io::{self, Write};
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Common, exit};
+use crate::actors::state::messages::{BatchRow, Summary};
+use crate::actors::state::read;
+use crate::domain::batch::BatchStage;
+use crate::domain::page::PageStage;
+use crate::domain::time::Timestamp;
+use crate::report::words;
+
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// Print JSON (version 1) instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The version of the JSON form; a field that changes its meaning changes this.
+const JSON_VERSION: u32 = 1;
+
+/// Runs the command; gives the exit code.
+pub async fn run(common: &Common, args: &StatusArgs, out: &mut impl Write) -> anyhow::Result<u8> {
+    let loaded = match common.load(Vec::new()) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            eprintln!("{faults}");
+            return Ok(exit::CONFIGURATION);
+        }
+    };
+    let at = crate::adapters::system_clock::now();
+    let connection = read::open_read_only(&loaded.settings.state.sqlite_file).await?;
+    let summary = read::summarize(&connection, None, at).await?;
+    if args.json {
+        writeln!(
+            out,
+            "{}",
+            serde_json::to_string_pretty(&as_json(&summary, at))?
+        )?;
+    } else {
+        print(&summary, at, out)?;
+    }
+    Ok(exit::DONE)
+}
+
+fn of(summary: &Summary, wanted: PageStage) -> u64 {
+    summary
+        .pages
+        .iter()
+        .find(|(stage, _)| *stage == wanted)
+        .map_or(0, |(_, count)| *count)
+}
+
+/// The text form.
+pub fn print(summary: &Summary, at: Timestamp, out: &mut impl Write) -> io::Result<()> {
+    let total: u64 = summary.pages.iter().map(|(_, count)| count).sum();
+    let done = of(summary, PageStage::Completed);
+    if let Some((run, status, started)) = &summary.run {
+        writeln!(out, "run      {run}, {status}, started {started}")?;
+    }
+    let share = if total == 0 {
+        0.0
+    } else {
+        done as f64 * 100.0 / total as f64
+    };
+    writeln!(
+        out,
+        "pages    {} of {} done ({share:.1} %)",
+        words::count(done),
+        words::count(total)
+    )?;
+    for (stage, count) in &summary.pages {
+        if *count == 0 {
+            continue;
+        }
+        let why = match stage {
+            PageStage::Discovered => why_discovered(summary),
+            _ => String::new(),
+        };
+        writeln!(
+            out,
+            "  {:<12} {:>12}{why}",
+            stage.as_str(),
+            words::count(*count)
+        )?;
+    }
+    if !summary.batches.is_empty() {
+        let batches: Vec<String> = summary
+            .batches
+            .iter()
+            .map(|(stage, count)| format!("{} {stage}", words::count(*count)))
+            .collect();
+        writeln!(out, "batches  {}", batches.join(", "))?;
+    }
+    for row in &summary.live {
+        writeln!(out, "  {}", live_line(row, at))?;
+    }
+    writeln!(
+        out,
+        "remote   {} in {} files",
+        words::bytes(summary.remote_bytes),
+        words::count(summary.remote_files)
+    )?;
+    let tokens = &summary.tokens;
+    writeln!(
+        out,
+        "cost     {} ({} tokens in, {} out, {} thoughts)",
+        words::dollars(summary.cost_nanos),
+        words::count(tokens.prompt.unwrap_or(0)),
+        words::count(tokens.candidates.unwrap_or(0)),
+        words::count(tokens.thoughts.unwrap_or(0))
+    )?;
+    if !summary.failures.is_empty() {
+        let failures: Vec<String> = summary
+            .failures
+            .iter()
+            .map(|(error, count)| format!("{} {error}", words::count(*count)))
+            .collect();
+        writeln!(out, "failures {}", failures.join(", "))?;
+    }
+    if !summary.oddities.is_empty() {
+        let oddities: Vec<String> = summary
+            .oddities
+            .iter()
+            .map(|(kind, count)| format!("{} {kind}", words::count(*count)))
+            .collect();
+        writeln!(out, "not pages {}", oddities.join(", "))?;
+    }
+    if let Some(last) = summary.last_event_at {
+        writeln!(out, "last     {} ago, {last}", words::span(at.since(last)))?;
+    }
+    Ok(())
+}
+
+fn why_discovered(summary: &Summary) -> String {
+    match (summary.blocked, summary.waiting) {
+        (0, 0) => String::new(),
+        (blocked, 0) => format!("  ({} wait for the page before)", words::count(blocked)),
+        (0, waiting) => format!("  ({} wait for their time)", words::count(waiting)),
+        (blocked, waiting) => format!(
+            "  ({} wait for the page before, {} for their time)",
+            words::count(blocked),
+            words::count(waiting)
+        ),
+    }
+}
+
+fn live_line(row: &BatchRow, at: Timestamp) -> String {
+    let age = words::span(at.since(row.submitted_at.unwrap_or(row.created_at)));
+    let remote = row.remote.as_ref().map_or("-", |name| name.as_str());
+    let said = row.remote_state.as_deref().unwrap_or("-");
+    let stage = row.state.stage();
+    format!(
+        "{} {stage} {age}, {} pages, {remote} {said}",
+        row.batch,
+        words::count(row.members)
+    )
+}
+
+/// The JSON form.
+pub fn as_json(summary: &Summary, at: Timestamp) -> serde_json::Value {
+    let pages: serde_json::Map<String, serde_json::Value> = summary
+        .pages
+        .iter()
+        .map(|(stage, count)| (stage.as_str().to_owned(), json!(count)))
+        .collect();
+    let batches: serde_json::Map<String, serde_json::Value> = BatchStage::ALL
+        .iter()
+        .map(|stage| {
+            let found = summary.batches.iter().find(|(known, _)| known == stage);
+            (
+                stage.as_str().to_owned(),
+                json!(found.map_or(0, |(_, count)| *count)),
+            )
+        })
+        .collect();
+    let live: Vec<serde_json::Value> = summary
+        .live
+        .iter()
+        .map(|row| {
+            json!({
+                "batch_id": row.batch.as_str(),
+                "remote_name": row.remote.as_ref().map(|name| name.as_str()),
+                "state": row.state.stage().as_str(),
+                "remote_state": row.remote_state,
+                "pages": row.members,
+                "created_at": row.created_at.to_string(),
+                "submitted_at": row.submitted_at.map(|at| at.to_string()),
+            })
+        })
+        .collect();
+    let counts = |list: &[(String, u64)]| -> serde_json::Map<String, serde_json::Value> {
+        list.iter()
+            .map(|(word, count)| (word.clone(), json!(count)))
+            .collect()
+    };
+    let failures: Vec<(String, u64)> = summary
+        .failures
+        .iter()
+        .map(|(error, count)| (error.to_string(), *count))
+        .collect();
+    json!({
+        "version": JSON_VERSION,
+        "at": at.to_string(),
+        "run": summary.run.as_ref().map(|(run, status, started)| json!({
+            "id": run.as_str(), "status": status.as_str(), "started_at": started.to_string(),
+        })),
+        "pages": pages,
+        "blocked": summary.blocked,
+        "waiting": summary.waiting,
+        "batches": batches,
+        "live": live,
+        "remote_files": summary.remote_files,
+        "remote_bytes": summary.remote_bytes,
+        "failures": counts(&failures),
+        "not_pages": counts(&summary.oddities),
+        "cost_usd": summary.cost_nanos as f64 / 1e9,
+        "tokens": {
+            "prompt": summary.tokens.prompt,
+            "cached": summary.tokens.cached,
+            "candidates": summary.tokens.candidates,
+            "thoughts": summary.tokens.thoughts,
+            "total": summary.tokens.total,
+        },
+        "last_event_at": summary.last_event_at.map(|at| at.to_string()),
+    })
+}
