@@ -6,5 +6,7 @@
 //! ([`adapters`]), the stages ([`actors`]), and what puts them together ([`pipeline`]).
 
 pub mod actors;
+pub mod decide;
 pub mod domain;
 pub mod ports;
+pub mod wire;
