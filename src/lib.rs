@@ -6,7 +6,10 @@
 //! ([`adapters`]), the stages ([`actors`]), and what puts them together ([`pipeline`]).
 
 pub mod actors;
+pub mod cli;
 pub mod decide;
 pub mod domain;
 pub mod ports;
+pub mod prompt;
+pub mod settings;
 pub mod wire;
