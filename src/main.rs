@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use pagemill::adapters::system_clock;
 use pagemill::cli::{self, Cli, Command, exit};
+use pagemill::decide::cost::Date;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -40,5 +42,15 @@ async fn run(cli: &Cli) -> anyhow::Result<u8> {
         Command::Emulator(args) => cli::emulator::run(args).await,
         Command::Status(args) => cli::status::run(&cli.common, args, out).await,
         Command::Failures(args) => cli::failures::run(&cli.common, args, out).await,
+        Command::Config(args) => {
+            let today = Date::of(system_clock::now());
+            Ok(cli::config::run(
+                args,
+                cli.common.sources(Vec::new()),
+                today,
+                out,
+            )?)
+        }
+        Command::Init(args) => Ok(cli::init::run(args, &cli::cwd(), out)?),
     }
 }

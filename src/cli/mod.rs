@@ -1,10 +1,12 @@
 //! The command line: parse, ask, print. No decisions.
 
+pub mod config;
 pub mod demo;
 pub mod dry_run;
 pub mod emulator;
 pub mod exit;
 pub mod failures;
+pub mod init;
 pub mod logging;
 pub mod progress;
 pub mod run;
@@ -66,6 +68,10 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Analyze failures
     Failures(failures::FailuresArgs),
+    /// Check, show or describe the configuration
+    Config(config::ConfigArgs),
+    /// Write a commented starter configuration, prompt and schema
+    Init(init::InitArgs),
 }
 
 /// Restricts a command to a part of the tree.
@@ -130,18 +136,22 @@ fn yaml_list(values: &[String]) -> String {
 
 impl Common {
     /// Loads the settings with these flags on top.
-    pub fn load(&self, mut flags: Vec<(String, String)>) -> Result<Loaded, SettingsError> {
+    pub fn load(&self, flags: Vec<(String, String)>) -> Result<Loaded, SettingsError> {
+        settings::load(self.sources(flags))
+    }
+
+    /// Where the settings of this process come from, with these flags on top.
+    pub fn sources(&self, mut flags: Vec<(String, String)>) -> Sources {
         flags.extend(self.log_flags());
-        let cwd = std::env::current_dir().unwrap_or_else(|_unknown| PathBuf::from("."));
         let env = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        settings::load(Sources {
+        Sources {
             file: self.config.clone(),
             env,
             flags,
-            cwd,
-        })
+            cwd: cwd(),
+        }
     }
 
     /// The flags for the log as settings, by dotted path.
@@ -156,4 +166,9 @@ impl Common {
         }
         flags
     }
+}
+
+/// The folder that the process works in.
+pub fn cwd() -> PathBuf {
+    std::env::current_dir().unwrap_or_else(|_unknown| PathBuf::from("."))
 }

@@ -69,7 +69,9 @@ impl Date {
             month: text[5..7].parse().ok()?,
             day: text[8..].parse().ok()?,
         };
-        let is_leap = date.year % 4 == 0 && (date.year % 100 != 0 || date.year % 400 == 0);
+        let year = date.year;
+        let is_leap =
+            year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
         let days = match date.month {
             2 if is_leap => 29,
             2 => 28,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use minijinja::value::{Rest, Serde};
+use minijinja::value::{Rest, Serde, ValueOrKwargs};
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value, filters,
 };
@@ -41,7 +41,7 @@ impl Templates {
         });
         let (prompt_file, prompt_text) = prompt;
         be_strict_everywhere(&mut environment);
-        // The two files may have one name only if they are one file.
+        // The two templates may be one file, so their names must differ here.
         let prompt_name = format!("prompt template {prompt_file}");
         add(
             &mut environment,
@@ -120,18 +120,17 @@ fn be_strict_everywhere(environment: &mut Environment<'static>) {
         ("escape", "lax_escape"),
         ("e", "lax_escape"),
     ] {
-        environment.add_filter(
-            name,
-            move |state: &mut State<'_, '_>, arguments: Rest<Value>| {
-                if arguments.iter().any(Value::is_undefined) {
-                    return Err(Error::new(
-                        ErrorKind::UndefinedError,
-                        format!("before or in '{name}'"),
-                    ));
-                }
-                state.apply_filter(lax, &arguments)
-            },
-        );
+        let strict = move |state: &mut State<'_, '_>, arguments: Rest<ValueOrKwargs>| {
+            let arguments = arguments.into_values();
+            if arguments.iter().any(Value::is_undefined) {
+                return Err(Error::new(
+                    ErrorKind::UndefinedError,
+                    format!("before or in '{name}'"),
+                ));
+            }
+            state.apply_filter(lax, &arguments)
+        };
+        environment.add_filter(name, strict);
     }
 }
 

@@ -25,7 +25,7 @@ impl Validator {
             .map_err(|error| cut(&format!("at '{}': {error}", error.instance_path())))
     }
 
-    /// Tells what is wrong with an instance: `at /path: message`, at most [`FAULTS_MAX`] of them.
+    /// Tells what is wrong with an instance: `at /path: message`, at most 20 of them.
     pub fn check(&self, instance: &Value) -> Result<(), Vec<String>> {
         let faults: Vec<String> = self
             .0

@@ -32,7 +32,16 @@ pub fn build(
     let mut reader = Reader::new(raw, base);
     let paths = paths(&mut reader);
     let filters = filters(&mut reader);
-    let scope = scope::place(&paths.layout, filters, &mut reader.faults);
+    let mut misplaced = Vec::new();
+    let scope = scope::place(&paths.layout, filters, &mut misplaced);
+    // Against a layout that is at fault itself, every filter would look misplaced.
+    if !reader
+        .faults
+        .iter()
+        .any(|fault| fault.path == "paths.layout")
+    {
+        reader.faults.append(&mut misplaced);
+    }
     let execution = execution(&mut reader);
     let settings = Settings {
         model: model(&mut reader),
@@ -150,14 +159,14 @@ fn model(reader: &mut Reader<'_>) -> Model {
 }
 
 fn prompt(reader: &mut Reader<'_>, context: Context) -> Prompt {
-    let name = reader.file_name("prompt.name").unwrap_or_default();
-    let template_file = reader.file_name("prompt.template_file").unwrap_or_default();
+    let name = reader.file_name("prompt.name");
+    let template_file = reader.file_name("prompt.template_file");
     let context_file = reader.file_name("prompt.context_file");
     Prompt {
         registry_dir: reader.path("prompt.registry_dir"),
         name,
         template_file,
-        context_file: context_file.filter(|_| context == Context::Chain),
+        context_file: (context == Context::Chain).then_some(context_file),
     }
 }
 
@@ -234,7 +243,7 @@ fn state(reader: &mut Reader<'_>) -> State {
 fn api(reader: &mut Reader<'_>) -> Api {
     let given = reader.text("api.base_url");
     let base_url = given.trim_end_matches('/').to_owned();
-    if let Err((problem, remedy)) = checks::base_url(&base_url) {
+    if let Err((problem, remedy)) = checks::base_url(&given) {
         reader.fault("api.base_url", problem, remedy);
     }
     let version = reader.text("api.version");

@@ -87,7 +87,7 @@ pub fn suggestion(path: &str) -> Option<String> {
                 .split_once('.')
                 .is_some_and(|(_, known)| known == name)
         });
-        return same_name.map(|key| key.path.to_owned()).or(near_section);
+        return near_section.or(same_name.map(|key| key.path.to_owned()));
     }
     let siblings = super::table::KEYS
         .iter()

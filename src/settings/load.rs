@@ -126,18 +126,21 @@ fn with_dot_env(
     faults: &mut Vec<Fault>,
 ) -> BTreeMap<String, String> {
     let name = path.display().to_string();
-    let lines = match dotenvy::from_path_iter(path) {
-        Ok(lines) => lines,
-        Err(error) if error.not_found() => return env,
-        Err(_) => {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return env,
+        Err(error) => {
+            let problem = format!("cannot be read: {error}");
             faults.push(Fault::new(
                 name,
-                "cannot be read",
+                problem,
                 "check that it is a readable file",
             ));
             return env;
         }
     };
+    let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&text);
+    let lines = dotenvy::from_read_iter(text);
     for (position, line) in lines.enumerate() {
         match line {
             Ok((name, value)) => {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_yaml::{Mapping, Value};
 
-use super::Settings;
 use super::keys::sections;
 use super::raw::RawSettings;
 use super::table::KEYS;
+use super::{ApiKey, Settings};
 
 /// What is in force, by dotted path, in whatever form it was given.
 pub fn effective(raw: &RawSettings) -> BTreeMap<String, Value> {
@@ -44,15 +44,59 @@ impl Settings {
                 else {
                     continue;
                 };
-                let value = self.effective.get(key.path).cloned().unwrap_or_default();
+                let value = self.effective_value(key.path);
                 body.insert(Value::String(name.to_owned()), value);
             }
             document.insert(Value::String(section.to_owned()), Value::Mapping(body));
         }
-        let text = serde_yaml::to_string(&document).unwrap_or_default();
-        match &self.api_key {
-            Some(key) => key.mask(&text),
-            None => text,
+        serde_yaml::to_string(&document).unwrap_or_default()
+    }
+
+    /// Every setting with its value, masked; entries of merged mappings each by their own path.
+    pub fn effective_values(&self) -> Vec<(String, serde_json::Value)> {
+        let mut values = Vec::new();
+        for key in KEYS {
+            match serde_json::to_value(self.effective_value(key.path)).unwrap_or_default() {
+                serde_json::Value::Object(entries) if key.kind.is_map() && !entries.is_empty() => {
+                    for (name, value) in entries {
+                        values.push((format!("{}.{name}", key.path), value));
+                    }
+                }
+                value => values.push((key.path.to_owned(), value)),
+            }
         }
+        values
+    }
+
+    /// What is in force at a path, with the key masked. Masking comes before the value is made a
+    /// text, for a text could hold the key in an escaped form.
+    fn effective_value(&self, path: &str) -> Value {
+        let value = self.effective.get(path).cloned().unwrap_or_default();
+        match &self.api_key {
+            Some(key) => masked(key, value),
+            None => value,
+        }
+    }
+}
+
+fn masked(key: &ApiKey, value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(key.mask(&text)),
+        Value::Sequence(items) => {
+            Value::Sequence(items.into_iter().map(|item| masked(key, item)).collect())
+        }
+        Value::Mapping(entries) => {
+            let entries = entries.into_iter();
+            Value::Mapping(
+                entries
+                    .map(|(name, value)| (masked(key, name), masked(key, value)))
+                    .collect(),
+            )
+        }
+        Value::Tagged(mut tagged) => {
+            tagged.value = masked(key, tagged.value);
+            Value::Tagged(tagged)
+        }
+        plain @ (Value::Null | Value::Bool(_) | Value::Number(_)) => plain,
     }
 }

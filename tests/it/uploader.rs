@@ -40,11 +40,7 @@ impl Scene {
             sandbox.plan.uploader.clone(),
             peers,
             sandbox.root(),
-            sandbox.tree.clone(),
-            sandbox.provider.clone(),
-            sandbox.clock.clone(),
-            sandbox.entropy.clone(),
-            sandbox.transfer(),
+            sandbox.uploader_ports(),
         )
         .start();
         Scene {

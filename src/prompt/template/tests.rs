@@ -226,7 +226,7 @@ fn no_filter_takes_an_undefined_value_for_an_empty_one() {
     check_strict("{% for x in label.none %}{% endfor %}");
     check(
         "{{ [1, 2]|join('-') }} {{ [1]|zip([2])|list }}",
-        "1-2 [[1, 2]]",
+        "1-2 [(1, 2)]",
     );
     check("{{ {'a': 1}|tojson(indent=1) }}", "{\n \"a\": 1\n}");
 }

@@ -135,14 +135,6 @@ pub fn between_settings(settings: &Settings, faults: &mut Vec<Fault>) {
             "raise it",
         ));
     }
-    let needs_context = settings.execution.context == super::super::Context::Chain;
-    if needs_context && settings.prompt.context_file.is_none() {
-        faults.push(Fault::new(
-            "prompt.context_file",
-            "is not set, but execution.context is chain",
-            "name a template, or set execution.context: none",
-        ));
-    }
 }
 
 /// No tree of ours may stand where another is scanned or written.
@@ -165,7 +157,11 @@ fn folders(settings: &Settings, faults: &mut Vec<Fault>) {
         if !given(inner.1) || !given(outer.1) {
             continue;
         }
-        let problem = if inner.1 == outer.1 {
+        // Told already, the other way round.
+        let is_told = inner == label && inner.1 == outer.1;
+        let problem = if is_told {
+            continue;
+        } else if inner.1 == outer.1 {
             format!("is the same folder as {}", outer.0)
         } else if inner.1.starts_with(outer.1) && is_harmful(inner.0, outer.0) {
             format!("is inside {}", outer.0)

@@ -1,5 +1,5 @@
 //! Reads one value at a time, held to its kind and range; a value that is not what it should be
-//! is noted as a fault and replaced by something harmless.
+//! is noted as a fault and replaced by the default, so that no second fault follows from the first.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -78,7 +78,8 @@ impl<'a> Reader<'a> {
     }
 
     pub fn text(&mut self, path: &str) -> String {
-        self.optional_text(path).unwrap_or_default()
+        let given = self.optional_text(path);
+        given.unwrap_or_else(|| default(path).as_str().unwrap_or_default().to_owned())
     }
 
     pub fn bool(&mut self, path: &str) -> bool {
@@ -107,7 +108,7 @@ impl<'a> Reader<'a> {
                     problem,
                     &format!("write a whole number from {min} to {max}"),
                 );
-                Some(min)
+                default(path).as_u64()
             }
         }
     }
@@ -156,7 +157,10 @@ impl<'a> Reader<'a> {
                 bytes::show(max)
             );
             self.fault(path, problem, &remedy);
-            min
+            default(path)
+                .as_str()
+                .and_then(|text| bytes::parse(text).ok())
+                .unwrap_or(min)
         })
     }
 
@@ -204,8 +208,8 @@ impl<'a> Reader<'a> {
     }
 
     /// One name without folders.
-    pub fn file_name(&mut self, path: &str) -> Option<String> {
-        let text = self.optional_text(path)?;
+    pub fn file_name(&mut self, path: &str) -> String {
+        let text = self.text(path);
         if text == "." || text == ".." || text.contains(['/', '\\', '\0']) {
             let problem = format!("'{text}' is not a single name");
             self.fault(
@@ -214,7 +218,7 @@ impl<'a> Reader<'a> {
                 "name it without folders; registry_dir says where it is",
             );
         }
-        Some(text)
+        text
     }
 
     pub fn filter(&mut self, path: &str) -> Option<LevelFilter> {
@@ -259,4 +263,10 @@ impl<'a> Reader<'a> {
             "a setting is listed but not read, or read but not listed"
         );
     }
+}
+
+/// The default of a setting; null for an optional one.
+fn default(path: &str) -> Value {
+    let text = keys::find(path).map_or("", |key| key.default);
+    serde_yaml::from_str(text).unwrap_or_default()
 }

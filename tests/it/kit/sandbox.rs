@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +19,8 @@ use pagemill::actors::scanner::ScannerOptions;
 use pagemill::actors::state::StateActor;
 use pagemill::actors::state::messages::*;
 use pagemill::actors::state::open::StateOptions;
-use pagemill::actors::uploader::UploaderOptions;
 use pagemill::actors::uploader::transfer::{Transfer, TransferOptions};
+use pagemill::actors::uploader::{UploaderOptions, UploaderPorts};
 use pagemill::decide::pack::Limits;
 use pagemill::decide::retry::{CreateRules, UploadRules};
 use pagemill::domain::ids::*;
@@ -29,7 +30,7 @@ use pagemill::pipeline::{Plan, World};
 use pagemill::ports::clock::Clock;
 use pagemill::ports::entropy::Entropy;
 use pagemill::ports::page_source::{PageSource, Scope};
-use pagemill::prompt::{Recipe, RecipeParts, Validator};
+use pagemill::prompt::{Recipe, RecipeRequest};
 use serde_json::json;
 
 use super::fake_provider::FakeProvider;
@@ -132,6 +133,17 @@ impl Sandbox {
             self.provider.clone(),
             clock,
         ))
+    }
+
+    pub fn uploader_ports(&self) -> UploaderPorts {
+        UploaderPorts {
+            source: self.tree.clone(),
+            files: self.provider.clone(),
+            batches: self.provider.clone(),
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
+            transfer: self.transfer(),
+        }
     }
 
     pub fn now(&self) -> Timestamp {
@@ -325,21 +337,21 @@ pub const SCHEMA: &str = r#"{
 
 /// Options for every stage, small enough to reason about.
 fn plan(tree: &MemoryTree) -> Plan {
-    let schema: serde_json::Value = serde_json::from_str(SCHEMA).unwrap();
-    let recipe = Recipe::new(RecipeParts {
-        prompt_name: "page".into(),
-        prompt_template: "Read {{ key }}: {{ label.title }}.{% if previous_context %} Before: \
-                          {{ previous_context }}{% endif %}"
-            .into(),
-        context_template: Some("{{ previous.text }}".into()),
-        schema_text: SCHEMA.into(),
-        response_schema: json!({"type": "OBJECT"}),
-        model: "gemini-test".into(),
-        generation_config: json!({"temperature": 0.1}),
-        levels: tree.layout.names().to_vec(),
-    })
-    .unwrap();
-    let validator = Arc::new(Validator::new(&schema).unwrap());
+    let generation_config = json!({"temperature": 0.1});
+    let request = RecipeRequest {
+        prompt_name: "page",
+        template_file: "v1.jinja",
+        context_file: Some("context.jinja"),
+        schema_file: Path::new("schema.json"),
+        layout: &tree.layout,
+        model: "gemini-test",
+        generation_config: &generation_config,
+    };
+    let prompt = "Read {{ key }}: {{ label.title }}.{% if previous_context %} Before: \
+                  {{ previous_context }}{% endif %}";
+    let context = Some("{{ previous.text }}".to_owned());
+    let recipe = Recipe::assemble(&request, prompt.to_owned(), context, SCHEMA.to_owned()).unwrap();
+    let validator = Arc::clone(&recipe.validator);
     let run = RunId::from("run-1");
     let scope = ScopeToken::from("scope-1");
     let key_fingerprint = KeyFingerprint::from("fingerprint");

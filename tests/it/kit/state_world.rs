@@ -273,6 +273,7 @@ pub fn verdicts(name: &str, verdicts: Vec<Verdict>) -> RecordVerdicts {
 pub fn settle(name: &str) -> SettleBatch {
     SettleBatch {
         batch: batch(name),
+        keep_remote: false,
         lines: LineCounts::default(),
         at: at(700),
     }
