@@ -4,13 +4,13 @@
 //! `Submitting` is committed, and only then is the create sent, once. Whatever leaves it open
 //! whether the job exists leads to a search of the remote list, never to another create.
 
-use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
 use actix::prelude::*;
 
 use super::activity::{Activity, Root, Stage, answered, stage_handlers};
+use super::busy::Busy;
 use super::hint::{BatchSubmitted, PagesReleased, PagesUploaded, Tick};
 use super::state::StateActor;
 use super::state::messages::{
@@ -90,7 +90,7 @@ pub struct BatchSubmitter {
     look_again: bool,
     more_may_come: bool,
     /// Batches that a future of ours is working on.
-    busy: HashSet<BatchId>,
+    busy: Busy,
     looking_up: bool,
 }
 
@@ -132,7 +132,7 @@ impl BatchSubmitter {
             looking: false,
             look_again: false,
             more_may_come: true,
-            busy: HashSet::new(),
+            busy: Busy::default(),
             looking_up: false,
         }
     }
@@ -146,6 +146,7 @@ impl BatchSubmitter {
             return;
         }
         self.looking = true;
+        self.busy.asking();
         self.activity.begin();
         let desk = Rc::clone(&self.desk);
         let more_may_come = self.more_may_come;
@@ -156,7 +157,7 @@ impl BatchSubmitter {
                 Err(error) => stage.activity.fail(error, ctx),
                 Ok(found) => {
                     stage.begin(found, ctx);
-                    if std::mem::take(&mut stage.look_again) {
+                    if std::mem::take(&mut stage.look_again) || stage.busy.is_outdated() {
                         stage.look(ctx);
                     }
                 }
@@ -170,23 +171,25 @@ impl BatchSubmitter {
             if self.busy.len() >= self.desk.options.submissions_max {
                 break;
             }
-            if !self.busy.contains(&row.batch) {
+            if self.busy.is_free(&row.batch) {
                 self.submit(row, ctx);
             }
         }
-        if !found.doubted.is_empty() && !self.looking_up {
-            self.look_up(found.doubted, ctx);
+        let mut doubted = found.doubted;
+        doubted.retain(|row| self.busy.is_free(&row.batch));
+        if !doubted.is_empty() && !self.looking_up {
+            self.look_up(doubted, ctx);
         }
     }
 
     fn submit(&mut self, row: BatchRow, ctx: &mut Context<Self>) {
         let batch = row.batch.clone();
-        self.busy.insert(batch.clone());
+        self.busy.begin(batch.clone());
         self.activity.begin();
         let submission = Submission::new(Rc::clone(&self.desk), row);
         let work = async move { submission.run().await };
         ctx.spawn(work.into_actor(self).map(move |end, stage, ctx| {
-            stage.busy.remove(&batch);
+            stage.busy.end(&batch);
             match end {
                 Err(error) => stage.activity.fail(error, ctx),
                 Ok(end) => stage.submission_done(batch, end, ctx),
@@ -220,10 +223,17 @@ impl BatchSubmitter {
     fn look_up(&mut self, doubted: Vec<BatchRow>, ctx: &mut Context<Self>) {
         self.looking_up = true;
         self.activity.begin();
+        let batches: Vec<BatchId> = doubted.iter().map(|row| row.batch.clone()).collect();
+        for batch in &batches {
+            self.busy.begin(batch.clone());
+        }
         let lookup = Lookup::new(Rc::clone(&self.desk), doubted);
         let work = async move { lookup.run().await };
-        ctx.spawn(work.into_actor(self).map(|end, stage, ctx| {
+        ctx.spawn(work.into_actor(self).map(move |end, stage, ctx| {
             stage.looking_up = false;
+            for batch in &batches {
+                stage.busy.end(batch);
+            }
             match end {
                 Err(error) => stage.activity.fail(error, ctx),
                 Ok(found) => {
