@@ -6,3 +6,4 @@
 //! ([`adapters`]), the stages ([`actors`]), and what puts them together ([`pipeline`]).
 
 pub mod domain;
+pub mod emulator;
