@@ -65,7 +65,10 @@ mod tests {
         busy.asking();
         assert!(!busy.is_free(&one) && busy.is_free(&other));
         busy.end(&one);
-        assert!(!busy.is_free(&one), "the answer under way does not know of the end");
+        assert!(
+            !busy.is_free(&one),
+            "the answer under way does not know of the end"
+        );
         assert!(busy.is_outdated());
         busy.asking();
         assert!(busy.is_free(&one) && !busy.is_outdated());

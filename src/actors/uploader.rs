@@ -17,7 +17,7 @@ use super::state::messages::{
     ClaimPages, Claimed, ClaimedPage, Counted, DeleteOutcome, FilePurpose, LedgerFile,
     ListDeletable, RecordDeletions, RecordUploads, StateError, UploadRecord,
 };
-use crate::decide::retry::{self, UploadRules};
+use crate::decide::retry::{self, UploadRules, UploadsAtLarge};
 use crate::domain::attempt::FailureDetail;
 use crate::domain::failure::{ApiError, ErrorType, Next};
 use crate::domain::ids::{KeyFingerprint, RemoteName, RunId, ScopeToken};
@@ -96,6 +96,8 @@ pub struct Uploader {
     recording: bool,
     deleting: bool,
     paused_until: Option<Timestamp>,
+    /// Pauses since the last success.
+    pauses: u32,
     /// Pages that this process has claimed.
     taken: u64,
     last_success: Option<Timestamp>,
@@ -133,6 +135,7 @@ impl Uploader {
             recording: false,
             deleting: false,
             paused_until: None,
+            pauses: 0,
             taken: 0,
             last_success: None,
         }
@@ -333,6 +336,7 @@ impl Uploader {
             Ok(file) => {
                 let now = self.ports.clock.now();
                 self.last_success = Some(now);
+                self.pauses = 0;
                 self.activity.contact();
                 notices::ImageUploaded {
                     key: &page.key,
@@ -377,14 +381,17 @@ impl Uploader {
     ) {
         let now = self.ports.clock.now();
         let others_succeed = self.last_success.is_some_and(|at| at >= begun);
-        let end = retry::upload_failed(
-            last,
-            page.upload_cycles,
+        let at_large = UploadsAtLarge {
             others_succeed,
-            self.options.rules,
-            now,
-        );
+            pauses: self.pauses,
+        };
+        let rules = self.options.rules;
+        let end = retry::upload_failed(last, page.upload_cycles, at_large, rules, now);
         if let Some(pause) = end.pause {
+            // Uploads that failed together make one pause.
+            if !self.paused(now) {
+                self.pauses = self.pauses.saturating_add(1);
+            }
             self.paused_until = Some(now.plus(pause));
         }
         if !matches!(last.next, Next::Local) {
