@@ -212,7 +212,8 @@ impl ResultProcessor {
                     .emit();
                     stage.put_off.insert(batch, again);
                 }
-                Ok(CollectionEnd::NotYet { trouble }) => {
+                Ok(CollectionEnd::NotYet { trouble, pause }) => {
+                    let again = stage.shop.ports.clock.now().plus(pause);
                     stage.put_off.insert(batch, again);
                     if let Some(message) = trouble {
                         stage.activity.trouble(message);
