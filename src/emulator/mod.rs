@@ -12,6 +12,7 @@
 mod answering;
 mod answers;
 mod batches;
+mod board;
 mod control;
 mod dice;
 mod downloads;
@@ -19,6 +20,7 @@ mod errors;
 mod faults;
 mod files;
 mod jobs;
+mod kept;
 mod ledger;
 mod requests;
 mod rows;

@@ -1,9 +1,7 @@
 //! The resumable upload protocol: start, chunks, query, finalize, cancel.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -18,7 +16,8 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::answering::{self, header, json_answer};
 use super::errors::{Refusal, RetryHint};
 use super::faults::Fault;
-use super::files::{self, Content, DiskFile, StoredFile};
+use super::files::{self, StoredFile};
+use super::kept::Kept;
 use super::ledger::Tally;
 use super::requests;
 use super::world::{World, random_id};
@@ -28,9 +27,6 @@ pub(super) const GRANULARITY: u64 = 8_388_608;
 
 /// The largest file the API takes.
 const FILE_BYTES_MAX: u64 = 2_147_483_648;
-
-/// Content up to this size stays in memory.
-const MEMORY_BYTES_MAX: usize = 1_048_576;
 
 /// All upload sessions by upload id.
 #[derive(Default)]
@@ -62,13 +58,6 @@ struct Received {
     bytes: u64,
     hasher: Sha256,
     kept: Kept,
-}
-
-/// Where committed bytes are; what lies beyond `Received::bytes` is of an unfinished chunk.
-enum Kept {
-    Nothing,
-    Memory(Vec<u8>),
-    Disk(File, DiskFile),
 }
 
 /// What a chunk request asks for.
@@ -325,44 +314,6 @@ async fn take(
     Ok(taken)
 }
 
-impl Kept {
-    /// Drops what lies beyond the committed bytes.
-    fn rewind(&mut self, bytes: u64) -> io::Result<()> {
-        match self {
-            Kept::Nothing => {}
-            Kept::Memory(kept) => kept.truncate(usize::try_from(bytes).unwrap_or(usize::MAX)),
-            Kept::Disk(file, _) => {
-                file.set_len(bytes)?;
-                file.seek(SeekFrom::Start(bytes))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn push(&mut self, piece: &[u8], folder: &Path) -> io::Result<()> {
-        if let Kept::Memory(kept) = self
-            && kept.len() + piece.len() > MEMORY_BYTES_MAX
-        {
-            let path: PathBuf = folder.join(format!("upload-{}", random_id(24)));
-            let mut file = File::options()
-                .read(true)
-                .write(true)
-                .create_new(true)
-                .open(&path)?;
-            file.write_all(kept)?;
-            *self = Kept::Disk(file, DiskFile::new(path));
-        }
-        match self {
-            Kept::Nothing => Ok(()),
-            Kept::Memory(kept) => {
-                kept.extend_from_slice(piece);
-                Ok(())
-            }
-            Kept::Disk(file, _) => file.write_all(piece),
-        }
-    }
-}
-
 impl Session {
     fn query(&self, world: &World) -> HttpResponse {
         match &self.progress {
@@ -410,15 +361,10 @@ impl Session {
                 .map(|span| now + span),
             failed: world.dice.hits(Fault::FileFailed, &name),
             generated: false,
-            content: match received.kept {
-                Kept::Nothing => Content::Forgotten,
-                Kept::Memory(kept) => Content::Memory(kept),
-                Kept::Disk(_, kept) => Content::Disk(kept),
-            },
+            content: received.kept.into_content(),
         };
-        let file = match world.files.insert(file) {
-            Ok(file) => file,
-            Err(file) => return Ok(refused(&self.progress, &Refusal::already_exists(&file.id))),
+        let Some(file) = world.files.insert(file) else {
+            return Ok(refused(&self.progress, &Refusal::already_exists(&self.id)));
         };
         world.ledger.add(Tally::UploadFinalized, 1);
         world.ledger.bytes_live(world.files.weight().bytes);

@@ -6,9 +6,9 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::EmulatorOptions;
+use super::board::Jobs;
 use super::dice::Dice;
 use super::files::Files;
-use super::jobs::Jobs;
 use super::ledger::{FileEntry, Ledger, LedgerSnapshot};
 use super::uploads::Uploads;
 
