@@ -306,10 +306,7 @@ async fn take(
         }
         taken.bytes += piece.len() as u64;
         taken.hasher.update(&piece);
-        received
-            .kept
-            .push(&piece, world.folder.path())
-            .map_err(broken)?;
+        received.kept.push(&piece, &world.folder).map_err(broken)?;
     }
     Ok(taken)
 }
