@@ -48,8 +48,12 @@ struct Session {
 
 /// How far an upload is.
 enum Progress {
-    Active(Received),
-    Final(Arc<StoredFile>),
+    /// Boxed, so that the many sessions that have ended stay small.
+    Active(Box<Received>),
+    /// The file is looked up when it is asked for: a session must not keep a deleted one alive.
+    Final {
+        bytes: u64,
+    },
     Cancelled,
 }
 
@@ -116,7 +120,7 @@ pub(super) fn start(
         declared,
         created: Timestamp::now(),
         born: Instant::now(),
-        progress: Progress::Active(received),
+        progress: Progress::Active(Box::new(received)),
     };
     let upload_id = random_id(41);
     let url = format!(
@@ -313,12 +317,14 @@ async fn take(
 
 impl Session {
     fn query(&self, world: &World) -> HttpResponse {
-        match &self.progress {
-            Progress::Final(file) => {
+        let mut builder = status(HttpResponse::Ok(), &self.progress);
+        let ended = matches!(self.progress, Progress::Final { .. });
+        match world.files.find(&self.id).filter(|_| ended) {
+            Some(file) => {
                 let body = json!({"file": file.resource(&world.base_url, Instant::now())});
-                json_answer(&mut status(HttpResponse::Ok(), &self.progress), &body)
+                json_answer(&mut builder, &body)
             }
-            _ => status(HttpResponse::Ok(), &self.progress).finish(),
+            None => builder.finish(),
         }
     }
 
@@ -366,7 +372,7 @@ impl Session {
         world.ledger.add(Tally::UploadFinalized, 1);
         world.ledger.bytes_live(world.files.weight().bytes);
         let body = json!({"file": file.resource(&world.base_url, now)});
-        self.progress = Progress::Final(file);
+        self.progress = Progress::Final { bytes: file.bytes };
         if world.dice.hits(Fault::UploadFinalizeLostAnswer, &name) {
             return Ok(answering::broken());
         }
@@ -422,7 +428,7 @@ impl Uploads {
 fn status(mut builder: HttpResponseBuilder, progress: &Progress) -> HttpResponseBuilder {
     let (word, bytes) = match progress {
         Progress::Active(received) => ("active", Some(received.bytes)),
-        Progress::Final(file) => ("final", Some(file.bytes)),
+        Progress::Final { bytes } => ("final", Some(*bytes)),
         Progress::Cancelled => ("cancelled", None),
     };
     builder.insert_header(("X-Goog-Upload-Status", word));
