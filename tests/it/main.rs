@@ -1,5 +1,6 @@
 //! The integration tests: one binary, a module per subject.
 
+mod batch_submitter;
 mod kit;
 mod poller;
 mod scanner;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::LocalBoxFuture;
 use pagemill::domain::failure::{ApiError, Effect, Next};
 use pagemill::domain::ids::{RemoteName, Sha256Hex};
 use pagemill::domain::remote::{
@@ -47,6 +48,9 @@ pub struct Job {
     pub results_text: Vec<u8>,
 }
 
+/// What a test does while a create is on the wire; it is told the display name.
+pub type OnCreate = Rc<dyn Fn(String) -> LocalBoxFuture<'static, ()>>;
+
 /// Everything that happened, in order, in words.
 #[derive(Default)]
 pub struct Record {
@@ -61,6 +65,10 @@ pub struct Record {
     pub deletes: VecDeque<Script>,
     /// Jobs that the list does not show yet.
     pub hidden: bool,
+    /// Jobs on one page of the list; all of them when it is `None`.
+    pub list_page: Option<usize>,
+    /// Runs when a create has left us and before the provider has heard of it.
+    pub on_create: Option<OnCreate>,
     serial: u64,
 }
 
@@ -102,17 +110,26 @@ impl FakeProvider {
         self.record.borrow().jobs.keys().cloned().collect()
     }
 
+    /// The words of the calls so far that begin with `kind`.
+    pub fn words(&self, kind: &str) -> Vec<String> {
+        let record = self.record.borrow();
+        let words = record.calls.iter().filter(|call| call.starts_with(kind));
+        words.cloned().collect()
+    }
+
     /// Ends a job well, with these result lines.
     pub fn succeed(&self, job: &str, lines: &[String]) {
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        self.succeed_with(job, text.into_bytes());
+    }
+
+    /// Ends a job well, with a results file of these bytes.
+    pub fn succeed_with(&self, job: &str, results: Vec<u8>) {
         let mut record = self.record.borrow_mut();
         let job_row = record.jobs.get_mut(job).expect("the job exists");
         job_row.state = "BATCH_STATE_SUCCEEDED";
         job_row.results = Some(RemoteName::new(format!("files/batch-{}", &job[8..])));
-        job_row.results_text = lines
-            .iter()
-            .map(|line| format!("{line}\n"))
-            .collect::<String>()
-            .into();
+        job_row.results_text = results;
     }
 
     /// Ends a job with a state and no results.
@@ -279,6 +296,10 @@ impl BatchApi for FakeProvider {
         display_name: &str,
         input: &RemoteName,
     ) -> Result<RemoteBatch, ApiError> {
+        let on_create = self.record.borrow().on_create.clone();
+        if let Some(on_create) = on_create {
+            on_create(display_name.to_owned()).await;
+        }
         let mut record = self.record.borrow_mut();
         record.calls.push(format!("create {display_name}"));
         let script = record.creates.pop_front().unwrap_or(Script::Well);
@@ -325,21 +346,28 @@ impl BatchApi for FakeProvider {
             .ok_or_else(|| error(Next::Missing, Effect::None, "no such job"))
     }
 
-    async fn list(&self, _: Option<&str>) -> Result<Listing<RemoteBatch>, ApiError> {
+    async fn list(&self, page: Option<&str>) -> Result<Listing<RemoteBatch>, ApiError> {
         let mut record = self.record.borrow_mut();
-        record.calls.push("list".to_owned());
+        record
+            .calls
+            .push(format!("list {}", page.unwrap_or("first")));
         if let Some(Script::Refused(next)) = record.lists.pop_front() {
             return Err(error(next, Effect::None, "scripted"));
         }
         let shown = if record.hidden { 0 } else { usize::MAX };
-        let items = record
+        let skipped: usize = page.map_or(0, |page| page.parse().unwrap());
+        let size = record.list_page.unwrap_or(usize::MAX);
+        let jobs: Vec<RemoteBatch> = record
             .jobs
             .iter()
             .rev()
             .take(shown)
             .map(|(name, job)| Self::batch_of(name, job))
             .collect();
-        Ok(Listing { items, next: None })
+        let rest = jobs.len().saturating_sub(skipped);
+        let next = (rest > size).then(|| (skipped + size).to_string());
+        let items = jobs.into_iter().skip(skipped).take(size).collect();
+        Ok(Listing { items, next })
     }
 
     async fn cancel(&self, name: &RemoteName) -> Result<(), ApiError> {
