@@ -3,6 +3,7 @@
 mod batch_submitter;
 mod kit;
 mod poller;
+mod result_processor;
 mod scanner;
 mod schema;
 mod state;
