@@ -113,12 +113,15 @@ impl Scene {
         self.sandbox.provider.calls("upload jsonl")
     }
 
-    /// The keys of each job, oldest first.
+    /// The keys of each job. Batches are submitted side by side, so jobs come in any order.
     fn jobs(&self) -> Vec<Vec<String>> {
         let jobs = self.sandbox.provider.jobs();
-        jobs.iter()
+        let mut jobs: Vec<Vec<String>> = jobs
+            .iter()
             .map(|job| self.sandbox.provider.keys(job))
-            .collect()
+            .collect();
+        jobs.sort();
+        jobs
     }
 
     /// The prompt of each line of a job.
@@ -261,10 +264,13 @@ async fn no_more_batches_are_live_than_allowed() {
     let code = AbandonCode::Cancelled;
     let at = scene.sandbox.now();
     let far = at.plus(Duration::from_secs(100 * 3600));
-    let keys = scene.jobs().remove(0);
-    let pages = keys
+    let question = ListMembers {
+        batch: batch.batch.clone(),
+    };
+    let members = scene.sandbox.ask(question).await.unwrap();
+    let pages = members
         .into_iter()
-        .map(|key| (RecordKey::new(key), PageEvent::Released { at: far }))
+        .map(|member| (member.key, PageEvent::Released { at: far }))
         .collect();
     let end = EndBatch {
         batch: batch.batch,
@@ -503,20 +509,7 @@ async fn p3_a_crash_while_creating_leads_to_a_look_and_not_to_a_second_create() 
             let (began, provider) = (began.clone(), provider.clone());
             Box::pin(async move {
                 if lost {
-                    let provider = provider.upgrade().unwrap();
-                    provider.record.borrow_mut().on_create = None;
-                    let files = provider
-                        .record
-                        .borrow()
-                        .files
-                        .keys()
-                        .cloned()
-                        .collect::<Vec<_>>();
-                    let lines = files.last().unwrap().as_str().into();
-                    provider
-                        .create("gemini-test", &display_name, &lines)
-                        .await
-                        .unwrap();
+                    provider.upgrade().unwrap().make_job(&display_name);
                 }
                 began.send(()).unwrap();
                 std::future::pending::<()>().await;

@@ -2,6 +2,7 @@
 
 mod batch_submitter;
 mod kit;
+mod pipeline;
 mod poller;
 mod result_processor;
 mod scanner;

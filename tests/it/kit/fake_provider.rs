@@ -78,6 +78,24 @@ pub struct FakeProvider {
     clock: Rc<ManualClock>,
 }
 
+impl Record {
+    fn add_job(&mut self, display_name: &str, input: RemoteName, lines: Vec<u8>) -> String {
+        self.serial += 1;
+        let name = format!("batches/b{:06}", self.serial);
+        let job = Job {
+            display_name: display_name.to_owned(),
+            input,
+            lines: String::from_utf8(lines).unwrap(),
+            state: "BATCH_STATE_PENDING",
+            error: None,
+            results: None,
+            results_text: Vec::new(),
+        };
+        self.jobs.insert(name.clone(), job);
+        name
+    }
+}
+
 fn error(next: Next, effect: Effect, message: &str) -> ApiError {
     ApiError {
         effect,
@@ -150,6 +168,19 @@ impl FakeProvider {
                 line["key"].as_str().unwrap().to_owned()
             })
             .collect()
+    }
+
+    /// Makes a job of the lines file of this name, as a create does whose answer is lost.
+    pub fn make_job(&self, display_name: &str) {
+        let mut record = self.record.borrow_mut();
+        let found = record
+            .files
+            .iter()
+            .rev()
+            .find(|(_, (upload, _, _))| upload.display_name == display_name);
+        let (input, (_, lines, _)) = found.expect("a batch and its lines file have one name");
+        let (input, lines) = (RemoteName::from(input.as_str()), lines.clone());
+        record.add_job(display_name, input, lines);
     }
 
     fn file_of(&self, name: &str, upload: &Upload, processing: bool) -> RemoteFile {
@@ -309,20 +340,9 @@ impl BatchApi for FakeProvider {
         let Some((_, lines, _)) = record.files.get(input.as_str()) else {
             return Err(error(Next::Missing, Effect::None, "no such input"));
         };
-        let lines = String::from_utf8(lines.clone()).unwrap();
-        record.serial += 1;
-        let name = format!("batches/b{:06}", record.serial);
-        let job = Job {
-            display_name: display_name.to_owned(),
-            input: input.clone(),
-            lines,
-            state: "BATCH_STATE_PENDING",
-            error: None,
-            results: None,
-            results_text: Vec::new(),
-        };
-        let made = Self::batch_of(&name, &job);
-        record.jobs.insert(name, job);
+        let lines = lines.clone();
+        let name = record.add_job(display_name, input.clone(), lines);
+        let made = Self::batch_of(&name, &record.jobs[&name]);
         match script {
             Script::Lost => Err(error(
                 Next::Transient,

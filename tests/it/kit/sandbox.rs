@@ -109,6 +109,11 @@ impl Sandbox {
     /// there, and nothing else is. Whatever was started on this sandbox must be gone.
     pub async fn reopened(self) -> Self {
         self.ask(Close {}).await.unwrap();
+        self.on_same_folder().await
+    }
+
+    /// The same after a run, which closed the state itself.
+    pub async fn on_same_folder(self) -> Self {
         let Sandbox {
             folder,
             clock,
