@@ -4,6 +4,7 @@ mod batch_submitter;
 mod kit;
 mod pipeline;
 mod poller;
+mod props;
 mod result_processor;
 mod scanner;
 mod schema;
