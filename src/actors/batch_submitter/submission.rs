@@ -18,13 +18,13 @@ use crate::domain::remote::RemoteBatch;
 use crate::notices;
 use crate::ports::file_api::Upload;
 
-/// How a submission ended for now.
+/// How far a submission came.
 pub enum SubmissionEnd {
     /// The provider named the job.
     Submitted,
     /// The job may exist; the list will tell.
     Doubt,
-    /// A definite no for now; the row says when to go on. With words when the account or the
+    /// A definite no this time; the row says when to go on. With words when the account or the
     /// configuration is at fault.
     Parked { account: Option<String> },
     /// The batch will never be sent; so many pages are free again.
