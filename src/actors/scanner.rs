@@ -11,10 +11,10 @@ use super::activity::{Activity, Root, Stage, answered, stage_handlers};
 use super::hint::{PagesRegistered, PagesUnlocked, Rescan, ScanDone, Tick};
 use super::state::StateActor;
 use super::state::messages::{
-    AdoptedOutput, ApplyScan, KnownPage, ListImageFaults, NewPage, OddityRow, PagesOfBooks,
-    Rechained, RecordOddities, ScanChanges, StateError,
+    AdoptedOutput, ApplyScan, KnownPage, ListImageFaults, OddityRow, PagesOfBooks, RecordOddities,
+    ScanChanges, StateError,
 };
-use crate::decide::scan::{self, Comparison, Known, Label, Place};
+use crate::decide::scan;
 use crate::domain::ids::{RecordKey, RunId, ScopeToken, Sha256Hex};
 use crate::domain::layout::Layout;
 use crate::domain::page::{PageEvent, RequeueCause};
@@ -22,6 +22,11 @@ use crate::notices;
 use crate::ports::clock::Clock;
 use crate::ports::page_source::{BookListing, Found, Oddity, PageSource, Scope};
 use crate::prompt::Validator;
+
+mod rows;
+
+use rows::{add_changes, group_by_book};
+pub use rows::{known_of, labels_of};
 
 /// Outputs of one chunk that are read and judged side by side.
 const JUDGED_TOGETHER: usize = 16;
@@ -375,124 +380,6 @@ impl Seen {
         } else {
             self.oddities_beyond += 1;
         }
-    }
-}
-
-/// The labels of a book as the rules see them.
-pub fn labels_of(book: &BookListing, scope: &Scope, layout: &Layout) -> Vec<Label> {
-    let page_filter = scope
-        .levels
-        .get(layout.book_depth())
-        .and_then(Option::as_ref);
-    book.labels
-        .iter()
-        .map(|label| {
-            let page = label.key.page();
-            Label {
-                key: label.key.clone(),
-                number: label.number,
-                in_scope: page_filter.is_none_or(|filter| filter.admits(page)),
-                has_output: book
-                    .outputs
-                    .binary_search_by(|output| output.as_str().cmp(page))
-                    .is_ok(),
-            }
-        })
-        .collect()
-}
-
-/// A known page as the rules see it.
-pub fn known_of(page: KnownPage) -> Known {
-    let KnownPage {
-        key,
-        number: _,
-        stage,
-        predecessor,
-        waits_for,
-        chain_ahead,
-        scope,
-        dead_for,
-    } = page;
-    Known {
-        key,
-        stage,
-        predecessor,
-        waits_for,
-        chain_ahead,
-        scope,
-        dead_for,
-    }
-}
-
-fn group_by_book(known: Vec<KnownPage>) -> std::collections::HashMap<String, Vec<Known>> {
-    let mut books: std::collections::HashMap<String, Vec<Known>> = std::collections::HashMap::new();
-    for page in known {
-        let book = page.key.book().to_owned();
-        books.entry(book).or_default().push(known_of(page));
-    }
-    books
-}
-
-fn add_changes(
-    book: &BookListing,
-    found: Comparison,
-    changes: &mut ScanChanges,
-    to_judge: &mut Vec<RecordKey>,
-) {
-    let Comparison {
-        register,
-        outputs_to_judge,
-        requeue,
-        label_vanished,
-        rechain,
-        rescope,
-    } = found;
-    changes
-        .register
-        .extend(register.into_iter().map(|place| new_page(book, place)));
-    changes.requeue.extend(
-        requeue
-            .into_iter()
-            .map(|(key, cause)| (key, PageEvent::Requeued { cause })),
-    );
-    changes.label_vanished.extend(label_vanished);
-    changes.rechain.extend(rechain.into_iter().map(|place| {
-        let Place {
-            key,
-            number: _,
-            predecessor,
-            waits_for,
-            chain_ahead,
-        } = place;
-        Rechained {
-            key,
-            predecessor,
-            waits_for,
-            chain_ahead,
-        }
-    }));
-    changes.rescope.extend(rescope);
-    to_judge.extend(outputs_to_judge);
-}
-
-fn new_page(book: &BookListing, place: Place) -> NewPage {
-    let Place {
-        key,
-        number,
-        predecessor,
-        waits_for,
-        chain_ahead,
-    } = place;
-    let mut levels = book.levels.clone();
-    levels.push(key.page().to_owned());
-    NewPage {
-        book: book.book.clone(),
-        levels,
-        key,
-        number,
-        predecessor,
-        waits_for,
-        chain_ahead,
     }
 }
 

@@ -13,16 +13,11 @@ use actix::prelude::*;
 use super::activity::{Activity, Root, Stage, answered, stage_handlers};
 use super::hint::{PagesRegistered, PagesReleased, PagesUploaded, Tick};
 use super::state::StateActor;
-use super::state::messages::{
-    ClaimPages, Claimed, ClaimedPage, Counted, DeleteOutcome, FilePurpose, LedgerFile,
-    ListDeletable, RecordDeletions, RecordUploads, StateError, UploadRecord,
-};
+use super::state::messages::{ClaimPages, Claimed, ClaimedPage, RecordUploads, UploadRecord};
 use crate::decide::retry::{self, UploadRules, UploadsAtLarge};
-use crate::domain::attempt::FailureDetail;
-use crate::domain::failure::{ApiError, ErrorType, Next};
-use crate::domain::ids::{KeyFingerprint, RemoteName, RunId, ScopeToken};
+use crate::domain::failure::{ApiError, Next};
+use crate::domain::ids::{KeyFingerprint, RunId, ScopeToken};
 use crate::domain::image::{ImageFacts, ImageFault};
-use crate::domain::page::{PageEvent, StoredImage};
 use crate::domain::time::Timestamp;
 use crate::notices;
 use crate::ports::batch_api::BatchApi;
@@ -31,8 +26,11 @@ use crate::ports::entropy::Entropy;
 use crate::ports::file_api::{FileApi, Upload};
 use crate::ports::page_source::PageSource;
 
+mod deletion;
+mod outcome;
 pub mod transfer;
 
+use deletion::{Deleted, Deletion};
 use transfer::{Transfer, TransferError};
 
 /// What an uploader is told at birth.
@@ -285,16 +283,7 @@ impl Uploader {
             fault,
         }
         .emit();
-        self.finished.push(UploadRecord {
-            event: PageEvent::UploadRefused {
-                error: ErrorType::Image,
-            },
-            stored: None,
-            failure: Some((failure(ErrorType::Image, fault.to_string()), Counted::Yes)),
-            cycle_spent: false,
-            note: fault.to_string(),
-            key: page.key,
-        });
+        self.finished.push(outcome::image_refused(page.key, fault));
         self.record(ctx);
     }
 
@@ -313,7 +302,7 @@ impl Uploader {
         let send = async move { transfer.send(&upload).await };
         ctx.spawn(send.into_actor(self).map(move |sent, stage, ctx| {
             stage.uploading -= 1;
-            stage.upload_done(checked, sent, ctx);
+            stage.upload_done(checked, sent);
             stage.record(ctx);
             stage.fill(ctx);
             stage.activity.end();
@@ -324,7 +313,6 @@ impl Uploader {
         &mut self,
         checked: Checked,
         sent: Result<super::state::messages::StoredFile, TransferError>,
-        ctx: &mut Context<Self>,
     ) {
         let Checked {
             page,
@@ -344,18 +332,7 @@ impl Uploader {
                     bytes: file.bytes,
                 }
                 .emit();
-                let image = StoredImage {
-                    file: file.name.clone(),
-                    expires_at: file.expires_at,
-                };
-                self.finished.push(UploadRecord {
-                    key: page.key,
-                    event: PageEvent::UploadStored { image },
-                    stored: Some((file, facts)),
-                    failure: None,
-                    cycle_spent: false,
-                    note: "the image is in the provider's store".to_owned(),
-                });
+                self.finished.push(outcome::stored(page.key, file, facts));
             }
             Err(TransferError {
                 last,
@@ -363,7 +340,7 @@ impl Uploader {
                 orphan,
             }) => {
                 self.uploading_bytes -= facts.bytes;
-                self.upload_failed(page, &last, tries, begun, ctx);
+                self.upload_failed(page, &last, tries, begun);
                 if let Some(name) = orphan {
                     notices::FileLeftBehind { file: &name }.emit();
                 }
@@ -371,14 +348,7 @@ impl Uploader {
         }
     }
 
-    fn upload_failed(
-        &mut self,
-        page: ClaimedPage,
-        last: &ApiError,
-        tries: u32,
-        begun: Timestamp,
-        _: &mut Context<Self>,
-    ) {
+    fn upload_failed(&mut self, page: ClaimedPage, last: &ApiError, tries: u32, begun: Timestamp) {
         let now = self.ports.clock.now();
         let others_succeed = self.last_success.is_some_and(|at| at >= begun);
         let at_large = UploadsAtLarge {
@@ -403,19 +373,7 @@ impl Uploader {
             message: &message,
         }
         .emit();
-        let counted = if end.counted {
-            Counted::Yes
-        } else {
-            Counted::No
-        };
-        self.finished.push(UploadRecord {
-            key: page.key,
-            event: end.event,
-            stored: None,
-            failure: Some((failure(ErrorType::Upload, message.clone()), counted)),
-            cycle_spent: end.cycle_spent,
-            note: message,
-        });
+        self.finished.push(outcome::failed(page.key, end, message));
     }
 
     /// Tells the state what is finished, one message at a time, many pages a message.
@@ -481,105 +439,6 @@ impl Uploader {
             }
             stage.activity.end();
         }));
-    }
-}
-
-/// One round of deletions.
-struct Deletion {
-    state: Addr<StateActor>,
-    files: Rc<dyn FileApi>,
-    batches: Rc<dyn BatchApi>,
-    at: Timestamp,
-    limit: usize,
-}
-
-/// What a round of deletions did.
-struct Deleted {
-    asked: usize,
-    gone: usize,
-}
-
-/// Files that one round asks for, for each deletion that may run side by side.
-const DELETIONS_A_PLACE: usize = 16;
-/// How long a file that could not be deleted is left alone.
-const DELETE_AGAIN_AFTER: Duration = Duration::from_secs(30);
-
-impl Deletion {
-    async fn run(self) -> Result<Deleted, StateError> {
-        use futures_util::StreamExt;
-        let limit = (self.limit * DELETIONS_A_PLACE) as u64;
-        let due = answered(self.state.send(ListDeletable { limit, at: self.at }).await)?;
-        let asked = due.len();
-        if asked == 0 {
-            return Ok(Deleted { asked: 0, gone: 0 });
-        }
-        let (files, batches, at) = (&self.files, &self.batches, self.at);
-        let outcomes: Vec<(RemoteName, DeleteOutcome)> = futures_util::stream::iter(due)
-            .map(|file| async move { delete_one(files, batches, file, at).await })
-            .buffer_unordered(self.limit.max(1))
-            .collect()
-            .await;
-        let gone = outcomes
-            .iter()
-            .filter(|(_name, outcome)| !matches!(outcome, DeleteOutcome::Later { .. }))
-            .count();
-        answered(
-            self.state
-                .send(RecordDeletions {
-                    files: outcomes,
-                    at,
-                })
-                .await,
-        )?;
-        Ok(Deleted { asked, gone })
-    }
-}
-
-async fn delete_one(
-    files: &Rc<dyn FileApi>,
-    batches: &Rc<dyn BatchApi>,
-    file: LedgerFile,
-    at: Timestamp,
-) -> (RemoteName, DeleteOutcome) {
-    // A results file cannot be deleted by itself; its job takes it along.
-    let deleted = match (file.purpose, &file.job) {
-        (FilePurpose::Results, Some(job)) => batches.delete_batch(job).await,
-        _ => files.delete_file(&file.name).await,
-    };
-    let outcome = match deleted {
-        Ok(()) => DeleteOutcome::Deleted,
-        Err(error) => match error.next {
-            Next::Missing => DeleteOutcome::Gone,
-            Next::Refused => DeleteOutcome::Undeletable {
-                note: error.message,
-            },
-            Next::Transient
-            | Next::Throttled { .. }
-            | Next::NotReady
-            | Next::Unauthorized
-            | Next::Garbled
-            | Next::Local => DeleteOutcome::Later {
-                until: at.plus(DELETE_AGAIN_AFTER),
-                note: error.message,
-            },
-        },
-    };
-    notices::FileDeleted {
-        file: &file.name,
-        outcome: &outcome,
-    }
-    .emit();
-    (file.name, outcome)
-}
-
-fn failure(error: ErrorType, message: String) -> FailureDetail {
-    FailureDetail {
-        error,
-        chain: message.clone(),
-        message,
-        raw_text: None,
-        extracted_text: None,
-        raw_json: None,
     }
 }
 

@@ -88,14 +88,11 @@ pub fn print(summary: &Summary, at: Timestamp, out: &mut impl Write) -> io::Resu
             words::count(*count)
         )?;
     }
-    if !summary.batches.is_empty() {
-        let batches: Vec<String> = summary
-            .batches
-            .iter()
-            .map(|(stage, count)| format!("{} {stage}", words::count(*count)))
-            .collect();
-        writeln!(out, "batches  {}", batches.join(", "))?;
-    }
+    print_list(
+        "batches ",
+        summary.batches.iter().map(|(stage, count)| (stage, count)),
+        out,
+    )?;
     for row in &summary.live {
         writeln!(out, "  {}", live_line(row, at))?;
     }
@@ -114,26 +111,35 @@ pub fn print(summary: &Summary, at: Timestamp, out: &mut impl Write) -> io::Resu
         words::count(tokens.candidates.unwrap_or(0)),
         words::count(tokens.thoughts.unwrap_or(0))
     )?;
-    if !summary.failures.is_empty() {
-        let failures: Vec<String> = summary
-            .failures
-            .iter()
-            .map(|(error, count)| format!("{} {error}", words::count(*count)))
-            .collect();
-        writeln!(out, "failures {}", failures.join(", "))?;
-    }
-    if !summary.oddities.is_empty() {
-        let oddities: Vec<String> = summary
-            .oddities
-            .iter()
-            .map(|(kind, count)| format!("{} {kind}", words::count(*count)))
-            .collect();
-        writeln!(out, "not pages {}", oddities.join(", "))?;
-    }
+    print_list(
+        "failures",
+        summary.failures.iter().map(|(error, count)| (error, count)),
+        out,
+    )?;
+    print_list(
+        "not pages",
+        summary.oddities.iter().map(|(kind, count)| (kind, count)),
+        out,
+    )?;
     if let Some(last) = summary.last_event_at {
         writeln!(out, "last     {} ago, {last}", words::span(at.since(last)))?;
     }
     Ok(())
+}
+
+/// Words with their counts on one line; no line when there are none.
+fn print_list<'a, W: std::fmt::Display + 'a>(
+    name: &str,
+    counted: impl Iterator<Item = (&'a W, &'a u64)>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let counted: Vec<String> = counted
+        .map(|(word, count)| format!("{} {word}", words::count(*count)))
+        .collect();
+    if counted.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "{name} {}", counted.join(", "))
 }
 
 fn why_discovered(summary: &Summary) -> String {

@@ -8,13 +8,18 @@ use crate::domain::time::Timestamp;
 /// The event for one member that has no verdict. Being released is nobody's failure, but a page
 /// whose batches keep ending that way must not go round for ever.
 pub fn member(releases_so_far: u32, releases_max: u32, usable_until: Timestamp) -> PageEvent {
-    if releases_so_far >= releases_max {
+    if is_spent(releases_so_far, releases_max) {
         PageEvent::ReleasesSpent {
             error: ErrorType::Api,
         }
     } else {
         PageEvent::Released { at: usable_until }
     }
+}
+
+/// Whether a page that is to be released once more has been released too often.
+pub fn is_spent(releases_so_far: u32, releases_max: u32) -> bool {
+    releases_so_far >= releases_max
 }
 
 /// The largest batch that the released pages may be in next: half of the one that expired or

@@ -67,6 +67,8 @@ pub enum Outcome {
     },
     /// Not the page's fault: the page goes back uncounted.
     Released { cause: String },
+    /// Not the page's fault either, but once too often: it is not sent again.
+    ReleasesSpent { cause: String },
 }
 
 /// How many members of a batch ended how. `submitted = succeeded + failed + missing + released`

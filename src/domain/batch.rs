@@ -83,7 +83,7 @@ pub enum BatchEvent {
     Withdrawn,
     /// The provider named the job.
     SubmitAccepted { remote: RemoteName },
-    /// A definite no for now.
+    /// A definite no this time.
     SubmitRefused { until: Timestamp },
     /// A definite never.
     SubmitImpossible,

@@ -99,7 +99,7 @@ pub enum PageEvent {
     UploadStarted,
     /// The image is in the store.
     UploadStored { image: StoredImage },
-    /// The upload failed for now, or its claim died with its process.
+    /// The upload failed this time, or its claim died with its process.
     UploadDeferred { until: Option<Timestamp> },
     /// The image will never be sent as it is, or its uploads are spent.
     UploadRefused { error: ErrorType },

@@ -46,85 +46,99 @@ const MESSAGE_CHARACTERS: usize = 200;
 /// Writes the report.
 pub fn markdown(facts: &Facts) -> String {
     let mut text = String::new();
-    let tally = &facts.tally;
-    // Writing to a string cannot fail; the result is of no interest.
-    let mut line = |words: std::fmt::Arguments<'_>| {
-        let _always = text.write_fmt(words);
-        text.push('\n');
-    };
-    line(format_args!("# Batch {}\n", facts.batch));
-    line(format_args!("| | |\n|---|---|"));
-    line(format_args!(
-        "| job | {} |",
-        facts.remote.as_deref().unwrap_or("none")
-    ));
-    line(format_args!("| display name | {} |", facts.display_name));
-    line(format_args!("| model | {} |", facts.model));
-    line(format_args!(
-        "| provider's state | {} |",
-        facts.remote_state.as_deref().unwrap_or("-")
-    ));
-    line(format_args!("| planned | {} |", facts.created_at));
-    if let Some(submitted) = facts.submitted_at {
-        line(format_args!("| submitted | {submitted} |"));
-        let took = words::span(facts.settled_at.since(submitted));
-        line(format_args!(
-            "| settled | {} ({took} later) |",
-            facts.settled_at
-        ));
-    } else {
-        line(format_args!("| settled | {} |", facts.settled_at));
-    }
-    line(format_args!(
-        "| **requests** | {} |",
-        words::count(tally.submitted)
-    ));
-    line(format_args!(
-        "| **succeeded** | {} |",
-        words::count(tally.succeeded)
-    ));
-    line(format_args!(
-        "| **failed** | {} |",
-        words::count(tally.failed + tally.missing)
-    ));
-    line(format_args!(
-        "| of these without an answer | {} |",
-        words::count(tally.missing)
-    ));
-    line(format_args!(
-        "| given back uncounted | {} |",
-        words::count(tally.released)
-    ));
-    line(format_args!(
-        "| result lines | {} ({} foreign, {} unreadable, {} repeated) |",
-        words::count(facts.lines),
-        words::count(facts.foreign_lines),
-        words::count(facts.unreadable_lines),
-        words::count(facts.repeated_lines)
-    ));
-    line(format_args!(
-        "| tokens | {} in, {} out, {} thoughts |",
-        words::count(facts.tokens.prompt.unwrap_or(0)),
-        words::count(facts.tokens.candidates.unwrap_or(0)),
-        words::count(facts.tokens.thoughts.unwrap_or(0))
-    ));
+    line(&mut text, format_args!("# Batch {}\n", facts.batch));
+    line(&mut text, format_args!("| | |\n|---|---|"));
+    add_story(&mut text, facts);
+    add_figures(&mut text, facts);
     if facts.failed.is_empty() {
-        line(format_args!("\nNo page failed."));
-        return text;
-    }
-    line(format_args!(
-        "\n## Failed pages\n\n| page | error | message | retries |\n|---|---|---|---|"
-    ));
-    for page in &facts.failed {
-        line(format_args!(
-            "| {} | {} | {} | {} |",
-            cell(&page.key),
-            page.error,
-            cell(&page.message),
-            retries(page, facts.max_retries)
-        ));
+        line(&mut text, format_args!("\nNo page failed."));
+    } else {
+        add_failed(&mut text, facts);
     }
     text
+}
+
+/// Adds a line. Writing to a string cannot fail; the result is of no interest.
+fn line(text: &mut String, words: std::fmt::Arguments<'_>) {
+    let _always = text.write_fmt(words);
+    text.push('\n');
+}
+
+/// Which job it was, and when.
+fn add_story(text: &mut String, facts: &Facts) {
+    let remote = facts.remote.as_deref().unwrap_or("none");
+    line(text, format_args!("| job | {remote} |"));
+    line(
+        text,
+        format_args!("| display name | {} |", facts.display_name),
+    );
+    line(text, format_args!("| model | {} |", facts.model));
+    let state = facts.remote_state.as_deref().unwrap_or("-");
+    line(text, format_args!("| provider's state | {state} |"));
+    line(text, format_args!("| planned | {} |", facts.created_at));
+    let settled = facts.settled_at;
+    if let Some(submitted) = facts.submitted_at {
+        line(text, format_args!("| submitted | {submitted} |"));
+        let took = words::span(settled.since(submitted));
+        line(text, format_args!("| settled | {settled} ({took} later) |"));
+    } else {
+        line(text, format_args!("| settled | {settled} |"));
+    }
+}
+
+/// How many pages ended how, and what the results held.
+fn add_figures(text: &mut String, facts: &Facts) {
+    let tally = &facts.tally;
+    for (name, count) in [
+        ("**requests**", tally.submitted),
+        ("**succeeded**", tally.succeeded),
+        ("**failed**", tally.failed + tally.missing),
+        ("of these without an answer", tally.missing),
+        ("given back uncounted", tally.released),
+    ] {
+        line(text, format_args!("| {name} | {} |", words::count(count)));
+    }
+    line(
+        text,
+        format_args!(
+            "| result lines | {} ({} foreign, {} unreadable, {} repeated) |",
+            words::count(facts.lines),
+            words::count(facts.foreign_lines),
+            words::count(facts.unreadable_lines),
+            words::count(facts.repeated_lines)
+        ),
+    );
+    line(
+        text,
+        format_args!(
+            "| tokens | {} in, {} out, {} thoughts |",
+            words::count(facts.tokens.prompt.unwrap_or(0)),
+            words::count(facts.tokens.candidates.unwrap_or(0)),
+            words::count(facts.tokens.thoughts.unwrap_or(0))
+        ),
+    );
+}
+
+/// The table of failed pages.
+fn add_failed(text: &mut String, facts: &Facts) {
+    line(
+        text,
+        format_args!(
+            "\n## Failed pages\n\n| page | error | message | retries |\n|---|---|---|---|"
+        ),
+    );
+    for page in &facts.failed {
+        line(
+            text,
+            format_args!(
+                "| {} | {} | {} | {} |",
+                cell(&page.key),
+                page.error,
+                cell(&page.message),
+                retries(page, facts.max_retries)
+            ),
+        );
+    }
 }
 
 /// How far a page is through its retries.

@@ -76,7 +76,7 @@ pub const KEYS: &[Key] = &[
     Key { path: "batch.in_doubt_lookups", default: "3", kind: Kind::Integer { min: 2, max: 100 },
         doc: "Searches that must find nothing before such a batch is created again. 2 to 100." },
     Key { path: "batch.create_delay_min_seconds", default: "30", kind: Kind::Integer { min: 1, max: 86400 },
-        doc: "First pause after the provider refused a batch for now, in seconds. 1 to 86400." },
+        doc: "First pause after the provider refused a batch once, in seconds. 1 to 86400." },
     Key { path: "batch.create_delay_max_seconds", default: "3600", kind: Kind::Integer { min: 1, max: 86400 },
         doc: "Longest such pause, in seconds. 1 to 86400, not below create_delay_min_seconds." },
     Key { path: "batch.polls_in_flight", default: "16", kind: Kind::Integer { min: 1, max: 100 },

@@ -1,7 +1,11 @@
 //! The integration tests: one binary, a module per subject.
 
+mod batch_submitter;
 mod kit;
+mod pipeline;
 mod poller;
+mod props;
+mod result_processor;
 mod scanner;
 mod schema;
 mod state;

@@ -18,13 +18,13 @@ use crate::domain::remote::RemoteBatch;
 use crate::notices;
 use crate::ports::file_api::Upload;
 
-/// How a submission ended for now.
+/// How far a submission came.
 pub enum SubmissionEnd {
     /// The provider named the job.
     Submitted,
     /// The job may exist; the list will tell.
     Doubt,
-    /// A definite no for now; the row says when to go on. With words when the account or the
+    /// A definite no this time; the row says when to go on. With words when the account or the
     /// configuration is at fault.
     Parked { account: Option<String> },
     /// The batch will never be sent; so many pages are free again.
@@ -49,7 +49,7 @@ impl Submission {
     pub async fn run(mut self) -> Result<SubmissionEnd, StateError> {
         let state = self.desk.peers.state.clone();
         let batch = self.row.batch.clone();
-        let members = answered(
+        let mut members = answered(
             state
                 .send(ListMembers {
                     batch: batch.clone(),
@@ -67,7 +67,7 @@ impl Submission {
                 .end(BatchEvent::Withdrawn, AbandonCode::Withdrawn, members, note)
                 .await;
         }
-        let (sha256, bytes) = match self.lines_on_disk(&members).await? {
+        let (sha256, bytes) = match self.lines_on_disk(&mut members).await? {
             Spooled::Ready(sha256, bytes) => (sha256, bytes),
             Spooled::Later(end) => return Ok(end),
         };
@@ -96,8 +96,8 @@ impl Submission {
         }
     }
 
-    /// Writes the lines file unless it is there already.
-    async fn lines_on_disk(&mut self, members: &[Member]) -> Result<Spooled, StateError> {
+    /// Writes the lines file unless it is there already. Members that it cannot hold leave.
+    async fn lines_on_disk(&mut self, members: &mut Vec<Member>) -> Result<Spooled, StateError> {
         let sink = &self.desk.ports.sink;
         let path = sink.spool_path(&self.row.batch);
         if let Some((sha256, bytes)) = &self.row.lines
@@ -132,6 +132,7 @@ impl Submission {
             .emit();
         }
         let none_left = included.is_empty();
+        members.retain(|member| refused.iter().all(|(key, _failure)| *key != member.key));
         let spooled = RecordSpooled {
             batch: self.row.batch.clone(),
             sha256: sha256.clone(),

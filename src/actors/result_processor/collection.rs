@@ -231,13 +231,12 @@ impl Collection {
             );
             let judged = judge::judge_lines(lines, validator, rules).await;
             let mut seen = HashSet::new();
-            let judged: Vec<(Judged, u32)> = judged
+            let judged: Vec<(Judged, &Member)> = judged
                 .into_iter()
                 .filter(|judged| index.is_answer(&judged.key, judged.line.offset))
                 .filter_map(|judged| {
-                    let member = open.get(&judged.key)?;
-                    seen.insert(judged.key.clone())
-                        .then_some((judged, member.failures))
+                    let member = *open.get(&judged.key)?;
+                    seen.insert(judged.key.clone()).then_some((judged, member))
                 })
                 .collect();
             for run in chunks(judged, self.shop.options.verdicts_together) {
@@ -248,11 +247,11 @@ impl Collection {
     }
 
     /// Writes the accepted outputs of a run of answers, then records all its verdicts.
-    async fn write_and_record(&self, run: Vec<(Judged, u32)>) -> Result<(), CollectionError> {
+    async fn write_and_record(&self, run: Vec<(Judged, &Member)>) -> Result<(), CollectionError> {
         let mut outputs = Vec::new();
         let mut waiting = Vec::new();
         let mut verdicts = Vec::with_capacity(run.len());
-        for (judged, failures) in run {
+        for (judged, member) in run {
             let Judged {
                 key,
                 line,
@@ -269,13 +268,14 @@ impl Collection {
                     waiting.push((key, facts));
                 }
                 Judgement::Rejected(failure) => {
-                    verdicts.push(self.rejected(key, facts, *failure, failures));
+                    verdicts.push(self.rejected(key, facts, *failure, member.failures));
                 }
                 Judgement::Released { cause } => {
+                    let outcome = self.released(member, cause);
                     verdicts.push(Verdict {
                         key,
                         facts,
-                        outcome: Outcome::Released { cause },
+                        outcome,
                     });
                 }
             }
@@ -312,6 +312,15 @@ impl Collection {
         AnswerFacts {
             cost_nanos,
             ..facts
+        }
+    }
+
+    /// What others are to blame for costs the page nothing, but it does not go round for ever.
+    fn released(&self, member: &Member, cause: String) -> Outcome {
+        if release::is_spent(member.releases, self.shop.options.releases_max) {
+            Outcome::ReleasesSpent { cause }
+        } else {
+            Outcome::Released { cause }
         }
     }
 

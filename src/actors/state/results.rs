@@ -149,6 +149,12 @@ impl RecordVerdicts {
                 let row = pages.apply(&verdict.key, &event, &cause, why)?;
                 row.releases += 1;
             }
+            Outcome::ReleasesSpent { cause: why } => {
+                let error = ErrorType::Api;
+                let event = PageEvent::ReleasesSpent { error };
+                let row = pages.apply(&verdict.key, &event, &cause, why)?;
+                row.releases += 1;
+            }
         }
         Ok(())
     }
@@ -178,7 +184,9 @@ fn attempt_values(verdict: &Verdict) -> Value {
             Some(failure.error.as_str()),
             Some(failure.message.as_str()),
         ),
-        Outcome::Released { cause } => ("released", None, Some(cause.as_str())),
+        Outcome::Released { cause } | Outcome::ReleasesSpent { cause } => {
+            ("released", None, Some(cause.as_str()))
+        }
     };
     let AnswerFacts {
         finish_reason,

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::LocalBoxFuture;
 use pagemill::domain::failure::{ApiError, Effect, Next};
 use pagemill::domain::ids::{RemoteName, Sha256Hex};
 use pagemill::domain::remote::{
@@ -47,6 +48,9 @@ pub struct Job {
     pub results_text: Vec<u8>,
 }
 
+/// What a test does while a create is on the wire; it is told the display name.
+pub type OnCreate = Rc<dyn Fn(String) -> LocalBoxFuture<'static, ()>>;
+
 /// Everything that happened, in order, in words.
 #[derive(Default)]
 pub struct Record {
@@ -61,6 +65,10 @@ pub struct Record {
     pub deletes: VecDeque<Script>,
     /// Jobs that the list does not show yet.
     pub hidden: bool,
+    /// Jobs on one page of the list; all of them when it is `None`.
+    pub list_page: Option<usize>,
+    /// Runs when a create has left us and before the provider has heard of it.
+    pub on_create: Option<OnCreate>,
     serial: u64,
 }
 
@@ -68,6 +76,24 @@ pub struct Record {
 pub struct FakeProvider {
     pub record: RefCell<Record>,
     clock: Rc<ManualClock>,
+}
+
+impl Record {
+    fn add_job(&mut self, display_name: &str, input: RemoteName, lines: Vec<u8>) -> String {
+        self.serial += 1;
+        let name = format!("batches/b{:06}", self.serial);
+        let job = Job {
+            display_name: display_name.to_owned(),
+            input,
+            lines: String::from_utf8(lines).unwrap(),
+            state: "BATCH_STATE_PENDING",
+            error: None,
+            results: None,
+            results_text: Vec::new(),
+        };
+        self.jobs.insert(name.clone(), job);
+        name
+    }
 }
 
 fn error(next: Next, effect: Effect, message: &str) -> ApiError {
@@ -102,17 +128,26 @@ impl FakeProvider {
         self.record.borrow().jobs.keys().cloned().collect()
     }
 
+    /// The words of the calls so far that begin with `kind`.
+    pub fn words(&self, kind: &str) -> Vec<String> {
+        let record = self.record.borrow();
+        let words = record.calls.iter().filter(|call| call.starts_with(kind));
+        words.cloned().collect()
+    }
+
     /// Ends a job well, with these result lines.
     pub fn succeed(&self, job: &str, lines: &[String]) {
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        self.succeed_with(job, text.into_bytes());
+    }
+
+    /// Ends a job well, with a results file of these bytes.
+    pub fn succeed_with(&self, job: &str, results: Vec<u8>) {
         let mut record = self.record.borrow_mut();
         let job_row = record.jobs.get_mut(job).expect("the job exists");
         job_row.state = "BATCH_STATE_SUCCEEDED";
         job_row.results = Some(RemoteName::new(format!("files/batch-{}", &job[8..])));
-        job_row.results_text = lines
-            .iter()
-            .map(|line| format!("{line}\n"))
-            .collect::<String>()
-            .into();
+        job_row.results_text = results;
     }
 
     /// Ends a job with a state and no results.
@@ -133,6 +168,19 @@ impl FakeProvider {
                 line["key"].as_str().unwrap().to_owned()
             })
             .collect()
+    }
+
+    /// Makes a job of the lines file of this name, as a create does whose answer is lost.
+    pub fn make_job(&self, display_name: &str) {
+        let mut record = self.record.borrow_mut();
+        let found = record
+            .files
+            .iter()
+            .rev()
+            .find(|(_, (upload, _, _))| upload.display_name == display_name);
+        let (input, (_, lines, _)) = found.expect("a batch and its lines file have one name");
+        let (input, lines) = (RemoteName::from(input.as_str()), lines.clone());
+        record.add_job(display_name, input, lines);
     }
 
     fn file_of(&self, name: &str, upload: &Upload, processing: bool) -> RemoteFile {
@@ -279,6 +327,10 @@ impl BatchApi for FakeProvider {
         display_name: &str,
         input: &RemoteName,
     ) -> Result<RemoteBatch, ApiError> {
+        let on_create = self.record.borrow().on_create.clone();
+        if let Some(on_create) = on_create {
+            on_create(display_name.to_owned()).await;
+        }
         let mut record = self.record.borrow_mut();
         record.calls.push(format!("create {display_name}"));
         let script = record.creates.pop_front().unwrap_or(Script::Well);
@@ -288,20 +340,9 @@ impl BatchApi for FakeProvider {
         let Some((_, lines, _)) = record.files.get(input.as_str()) else {
             return Err(error(Next::Missing, Effect::None, "no such input"));
         };
-        let lines = String::from_utf8(lines.clone()).unwrap();
-        record.serial += 1;
-        let name = format!("batches/b{:06}", record.serial);
-        let job = Job {
-            display_name: display_name.to_owned(),
-            input: input.clone(),
-            lines,
-            state: "BATCH_STATE_PENDING",
-            error: None,
-            results: None,
-            results_text: Vec::new(),
-        };
-        let made = Self::batch_of(&name, &job);
-        record.jobs.insert(name, job);
+        let lines = lines.clone();
+        let name = record.add_job(display_name, input.clone(), lines);
+        let made = Self::batch_of(&name, &record.jobs[&name]);
         match script {
             Script::Lost => Err(error(
                 Next::Transient,
@@ -325,21 +366,28 @@ impl BatchApi for FakeProvider {
             .ok_or_else(|| error(Next::Missing, Effect::None, "no such job"))
     }
 
-    async fn list(&self, _: Option<&str>) -> Result<Listing<RemoteBatch>, ApiError> {
+    async fn list(&self, page: Option<&str>) -> Result<Listing<RemoteBatch>, ApiError> {
         let mut record = self.record.borrow_mut();
-        record.calls.push("list".to_owned());
+        record
+            .calls
+            .push(format!("list {}", page.unwrap_or("first")));
         if let Some(Script::Refused(next)) = record.lists.pop_front() {
             return Err(error(next, Effect::None, "scripted"));
         }
         let shown = if record.hidden { 0 } else { usize::MAX };
-        let items = record
+        let skipped: usize = page.map_or(0, |page| page.parse().unwrap());
+        let size = record.list_page.unwrap_or(usize::MAX);
+        let jobs: Vec<RemoteBatch> = record
             .jobs
             .iter()
             .rev()
             .take(shown)
             .map(|(name, job)| Self::batch_of(name, job))
             .collect();
-        Ok(Listing { items, next: None })
+        let rest = jobs.len().saturating_sub(skipped);
+        let next = (rest > size).then(|| (skipped + size).to_string());
+        let items = jobs.into_iter().skip(skipped).take(size).collect();
+        Ok(Listing { items, next })
     }
 
     async fn cancel(&self, name: &RemoteName) -> Result<(), ApiError> {

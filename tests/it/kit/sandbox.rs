@@ -37,6 +37,7 @@ use super::fake_provider::FakeProvider;
 use super::manual_clock::ManualClock;
 use super::memory_tree::MemoryTree;
 use super::probe::Probe;
+use super::state_world::{ask, beside};
 
 /// Ids in order, and no jitter.
 #[derive(Default)]
@@ -102,6 +103,45 @@ impl Sandbox {
             state,
             plan,
         }
+    }
+
+    /// The world after the end of a process: what is on disk and what the provider has is still
+    /// there, and nothing else is. Whatever was started on this sandbox must be gone.
+    pub async fn reopened(self) -> Self {
+        self.ask(Close {}).await.unwrap();
+        self.on_same_folder().await
+    }
+
+    /// The same after a run, which closed the state itself.
+    pub async fn on_same_folder(self) -> Self {
+        let Sandbox {
+            folder,
+            clock,
+            provider,
+            tree,
+            entropy,
+            state: _,
+            plan,
+            trouble: _,
+            contact: _,
+            gone: _,
+            at_work: _,
+        } = self;
+        let fresh = Self::on(folder).await;
+        Sandbox {
+            clock,
+            provider,
+            tree,
+            entropy,
+            plan,
+            ..fresh
+        }
+    }
+
+    /// What a question of one text column gives, asked beside the state.
+    pub async fn sql(&self, question: &str) -> Vec<String> {
+        let db = beside(&self.folder.path().join("state.db")).await;
+        ask(&db, question).await
     }
 
     /// The line to a root that only remembers.

@@ -1,0 +1,130 @@
+//! Between what the tree and the state say and what the rules compare.
+
+use std::collections::HashMap;
+
+use crate::actors::state::messages::{KnownPage, NewPage, Rechained, ScanChanges};
+use crate::decide::scan::{Comparison, Known, Label, Place};
+use crate::domain::ids::RecordKey;
+use crate::domain::layout::Layout;
+use crate::domain::page::PageEvent;
+use crate::ports::page_source::{BookListing, Scope};
+
+/// The labels of a book as the rules see them.
+pub fn labels_of(book: &BookListing, scope: &Scope, layout: &Layout) -> Vec<Label> {
+    let page_filter = scope
+        .levels
+        .get(layout.book_depth())
+        .and_then(Option::as_ref);
+    book.labels
+        .iter()
+        .map(|label| {
+            let page = label.key.page();
+            Label {
+                key: label.key.clone(),
+                number: label.number,
+                in_scope: page_filter.is_none_or(|filter| filter.admits(page)),
+                has_output: book
+                    .outputs
+                    .binary_search_by(|output| output.as_str().cmp(page))
+                    .is_ok(),
+            }
+        })
+        .collect()
+}
+
+/// A known page as the rules see it.
+pub fn known_of(page: KnownPage) -> Known {
+    let KnownPage {
+        key,
+        number: _,
+        stage,
+        predecessor,
+        waits_for,
+        chain_ahead,
+        scope,
+        dead_for,
+    } = page;
+    Known {
+        key,
+        stage,
+        predecessor,
+        waits_for,
+        chain_ahead,
+        scope,
+        dead_for,
+    }
+}
+
+/// Known pages by their book.
+pub(super) fn group_by_book(known: Vec<KnownPage>) -> HashMap<String, Vec<Known>> {
+    let mut books: HashMap<String, Vec<Known>> = HashMap::new();
+    for page in known {
+        let book = page.key.book().to_owned();
+        books.entry(book).or_default().push(known_of(page));
+    }
+    books
+}
+
+/// Takes what the rules found in one book over into the changes.
+pub(super) fn add_changes(
+    book: &BookListing,
+    found: Comparison,
+    changes: &mut ScanChanges,
+    to_judge: &mut Vec<RecordKey>,
+) {
+    let Comparison {
+        register,
+        outputs_to_judge,
+        requeue,
+        label_vanished,
+        rechain,
+        rescope,
+    } = found;
+    changes
+        .register
+        .extend(register.into_iter().map(|place| new_page(book, place)));
+    changes.requeue.extend(
+        requeue
+            .into_iter()
+            .map(|(key, cause)| (key, PageEvent::Requeued { cause })),
+    );
+    changes.label_vanished.extend(label_vanished);
+    changes.rechain.extend(rechain.into_iter().map(|place| {
+        let Place {
+            key,
+            number: _,
+            predecessor,
+            waits_for,
+            chain_ahead,
+        } = place;
+        Rechained {
+            key,
+            predecessor,
+            waits_for,
+            chain_ahead,
+        }
+    }));
+    changes.rescope.extend(rescope);
+    to_judge.extend(outputs_to_judge);
+}
+
+fn new_page(book: &BookListing, place: Place) -> NewPage {
+    let Place {
+        key,
+        number,
+        predecessor,
+        waits_for,
+        chain_ahead,
+    } = place;
+    let mut levels = book.levels.clone();
+    levels.push(key.page().to_owned());
+    NewPage {
+        book: book.book.clone(),
+        levels,
+        key,
+        number,
+        predecessor,
+        waits_for,
+        chain_ahead,
+    }
+}

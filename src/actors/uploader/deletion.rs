@@ -1,0 +1,106 @@
+//! Deletions: what nobody needs any more leaves the provider's store.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::Addr;
+use futures_util::StreamExt;
+
+use crate::actors::activity::answered;
+use crate::actors::state::StateActor;
+use crate::actors::state::messages::{
+    DeleteOutcome, FilePurpose, LedgerFile, ListDeletable, RecordDeletions, StateError,
+};
+use crate::domain::failure::Next;
+use crate::domain::ids::RemoteName;
+use crate::domain::time::Timestamp;
+use crate::notices;
+use crate::ports::batch_api::BatchApi;
+use crate::ports::file_api::FileApi;
+
+/// One round of deletions.
+pub(super) struct Deletion {
+    pub state: Addr<StateActor>,
+    pub files: Rc<dyn FileApi>,
+    pub batches: Rc<dyn BatchApi>,
+    pub at: Timestamp,
+    pub limit: usize,
+}
+
+/// What a round of deletions did.
+pub(super) struct Deleted {
+    pub asked: usize,
+    pub gone: usize,
+}
+
+/// Files that one round asks for, for each deletion that may run side by side.
+const DELETIONS_A_PLACE: usize = 16;
+/// How long a file that could not be deleted is left alone.
+const DELETE_AGAIN_AFTER: Duration = Duration::from_secs(30);
+
+impl Deletion {
+    pub(super) async fn run(self) -> Result<Deleted, StateError> {
+        let limit = (self.limit * DELETIONS_A_PLACE) as u64;
+        let due = answered(self.state.send(ListDeletable { limit, at: self.at }).await)?;
+        let asked = due.len();
+        if asked == 0 {
+            return Ok(Deleted { asked: 0, gone: 0 });
+        }
+        let (files, batches, at) = (&self.files, &self.batches, self.at);
+        let outcomes: Vec<(RemoteName, DeleteOutcome)> = futures_util::stream::iter(due)
+            .map(|file| async move { delete_one(files, batches, file, at).await })
+            .buffer_unordered(self.limit.max(1))
+            .collect()
+            .await;
+        let gone = outcomes
+            .iter()
+            .filter(|(_name, outcome)| !matches!(outcome, DeleteOutcome::Later { .. }))
+            .count();
+        answered(
+            self.state
+                .send(RecordDeletions {
+                    files: outcomes,
+                    at,
+                })
+                .await,
+        )?;
+        Ok(Deleted { asked, gone })
+    }
+}
+
+async fn delete_one(
+    files: &Rc<dyn FileApi>,
+    batches: &Rc<dyn BatchApi>,
+    file: LedgerFile,
+    at: Timestamp,
+) -> (RemoteName, DeleteOutcome) {
+    // A results file cannot be deleted by itself; its job takes it along.
+    let deleted = match (file.purpose, &file.job) {
+        (FilePurpose::Results, Some(job)) => batches.delete_batch(job).await,
+        _ => files.delete_file(&file.name).await,
+    };
+    let outcome = match deleted {
+        Ok(()) => DeleteOutcome::Deleted,
+        Err(error) => match error.next {
+            Next::Missing => DeleteOutcome::Gone,
+            Next::Refused => DeleteOutcome::Undeletable {
+                note: error.message,
+            },
+            Next::Transient
+            | Next::Throttled { .. }
+            | Next::NotReady
+            | Next::Unauthorized
+            | Next::Garbled
+            | Next::Local => DeleteOutcome::Later {
+                until: at.plus(DELETE_AGAIN_AFTER),
+                note: error.message,
+            },
+        },
+    };
+    notices::FileDeleted {
+        file: &file.name,
+        outcome: &outcome,
+    }
+    .emit();
+    (file.name, outcome)
+}

@@ -1,0 +1,66 @@
+//! What the state is told of an upload that has ended.
+
+use crate::actors::state::messages::{Counted, StoredFile, UploadRecord};
+use crate::decide::retry::UploadEnd;
+use crate::domain::attempt::FailureDetail;
+use crate::domain::failure::ErrorType;
+use crate::domain::ids::RecordKey;
+use crate::domain::image::{ImageFacts, ImageFault};
+use crate::domain::page::{PageEvent, StoredImage};
+
+/// The image is in the store.
+pub fn stored(key: RecordKey, file: StoredFile, facts: ImageFacts) -> UploadRecord {
+    let image = StoredImage {
+        file: file.name.clone(),
+        expires_at: file.expires_at,
+    };
+    UploadRecord {
+        key,
+        event: PageEvent::UploadStored { image },
+        stored: Some((file, facts)),
+        failure: None,
+        cycle_spent: false,
+        note: "the image is in the provider's store".to_owned(),
+    }
+}
+
+/// The image will never be sent as it is.
+pub fn image_refused(key: RecordKey, fault: &ImageFault) -> UploadRecord {
+    let error = ErrorType::Image;
+    UploadRecord {
+        key,
+        event: PageEvent::UploadRefused { error },
+        stored: None,
+        failure: Some((failure(error, fault.to_string()), Counted::Yes)),
+        cycle_spent: false,
+        note: fault.to_string(),
+    }
+}
+
+/// The tries of one upload are spent.
+pub fn failed(key: RecordKey, end: UploadEnd, message: String) -> UploadRecord {
+    let counted = if end.counted {
+        Counted::Yes
+    } else {
+        Counted::No
+    };
+    UploadRecord {
+        key,
+        event: end.event,
+        stored: None,
+        failure: Some((failure(ErrorType::Upload, message.clone()), counted)),
+        cycle_spent: end.cycle_spent,
+        note: message,
+    }
+}
+
+fn failure(error: ErrorType, message: String) -> FailureDetail {
+    FailureDetail {
+        error,
+        chain: message.clone(),
+        message,
+        raw_text: None,
+        extracted_text: None,
+        raw_json: None,
+    }
+}
