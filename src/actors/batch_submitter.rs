@@ -315,6 +315,8 @@ impl Desk {
     /// Plans one batch if there is one to plan; says whether it did.
     async fn plan(&self, more_may_come: bool) -> Result<bool, StateError> {
         let now = self.ports.clock.now();
+        // Asked before the list is: what can no longer come by now stands in the list.
+        let more = more_may_come || self.more_can_come().await?;
         let waiting = ListUploaded {
             scope: self.options.scope.clone(),
             limit: u64::from(self.options.limits.pages_max) * CANDIDATES_A_PAGE,
@@ -328,7 +330,6 @@ impl Desk {
         let Some(packed) = self.pack(uploaded).await else {
             return Ok(false);
         };
-        let more = more_may_come || self.more_can_come().await?;
         match pack::timing(&packed, oldest, self.options.fill_wait, more, now) {
             Timing::Now => {}
             Timing::Wait { until } => {

@@ -598,8 +598,9 @@ async fn p6_results_that_are_not_there_are_looked_for_and_lost_only_after_their_
         scene.tick_after(30).await;
         assert_eq!(scene.batch_stages().await, [BatchStage::Ready]);
     }
-    assert_eq!(scene.sandbox.provider.calls("download"), 60);
-    scene.tick_after(30).await;
+    let asked = scene.sandbox.provider.calls("download");
+    assert!((15..40).contains(&asked), "again and again, less and less often: {asked}");
+    scene.tick_after(200).await;
     assert_eq!(scene.batch_stages().await, [BatchStage::Abandoned]);
     assert_eq!(scene.failures().await, Vec::<String>::new());
     let stages: Vec<&str> = scene
@@ -634,7 +635,7 @@ async fn p8_results_that_come_late_are_collected() {
     scene.tick_after(4_000).await;
     assert_eq!(scene.batch_stages().await, [BatchStage::Ready]);
     assert_eq!(seen(&scene.sandbox.trouble).await.len(), 2);
-    scene.tick_after(30).await;
+    scene.tick_after(600).await;
     assert_eq!(scene.stages().await, [("book:10".to_owned(), "completed")]);
 }
 
