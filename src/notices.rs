@@ -65,6 +65,14 @@ notices! {
     FileLeftBehind<'a> { file: &'a RemoteName }
     warn "a remote file was left behind" { file = %file }
 
+    /// Files of lost upload answers are gone.
+    Swept { files: u64 }
+    info "remote files that an upload had left behind are deleted" { files }
+
+    /// The remote list of files could not be read to its end.
+    SweepStopped<'a> { message: &'a str }
+    warn "the remote list of files could not be read; what was left behind expires by itself" { reason = message }
+
     /// Uploads wait for room in the store.
     StoreFull { remote_bytes: u64, budget_bytes: u64 }
     info "uploads wait for room in the provider's store" { remote_bytes, budget_bytes }

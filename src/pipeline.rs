@@ -2,6 +2,7 @@
 //! out the handle that everything else (the program, a test, another program) drives it by.
 
 pub mod from_settings;
+mod sweep;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -15,6 +16,7 @@ use crate::actors::batch_submitter::{
     BatchSubmitter, BatchSubmitterOptions, BatchSubmitterPeers, BatchSubmitterPorts, LineWriter,
     Prices,
 };
+use crate::actors::blocking::sha256;
 use crate::actors::conductor::{Begin, Conductor, ConductorOptions, RunEnd, Stages, Stop};
 use crate::actors::poller::{Poller, PollerOptions, PollerPeers};
 use crate::actors::result_processor::{
@@ -24,13 +26,14 @@ use crate::actors::result_processor::{
 use crate::actors::scanner::{Scanner, ScannerOptions, ScannerPeers};
 use crate::actors::state::StateActor;
 use crate::actors::state::messages::{
-    ApplyRecovery, Close, FinishRun, ListInterrupted, RecipeRow, RunStarted, RunStatus, StartRun,
-    StateError,
+    ApplyRecovery, BatchRow, Close, FinishRun, ListBatches, ListInterrupted, RecipeRow, RunStarted,
+    RunStatus, StartRun, StateError,
 };
 use crate::actors::uploader::transfer::{Transfer, TransferOptions};
 use crate::actors::uploader::{Uploader, UploaderOptions, UploaderPeers, UploaderPorts};
 use crate::decide::recover;
-use crate::domain::ids::{RunId, ScopeToken, Sha256Hex};
+use crate::domain::batch::BatchStage;
+use crate::domain::ids::{KeyFingerprint, RunId, ScopeToken, Sha256Hex};
 use crate::domain::layout::Layout;
 use crate::ports::batch_api::BatchApi;
 use crate::ports::clock::Clock;
@@ -90,6 +93,8 @@ pub struct Running {
     state: Addr<StateActor>,
     conductor: Addr<Conductor>,
     clock: Rc<dyn Clock>,
+    files: Rc<dyn FileApi>,
+    file_prefix: String,
     finished: oneshot::Receiver<RunEnd>,
     pub started: RunStarted,
     pub stages: StageAddresses,
@@ -109,12 +114,19 @@ impl Stopper {
 /// Recovers the state and starts a run on it.
 pub async fn start(
     world: World,
-    plan: Plan,
+    mut plan: Plan,
     state: Addr<StateActor>,
-) -> Result<Running, StateError> {
+) -> Result<Running, StartError> {
     let clock = Rc::clone(&world.clock);
     recover_state(&state, &*clock).await?;
+    refuse_other_keys(&state, &plan.uploader.key_fingerprint).await?;
     let started = open_run(&plan, &state, &*clock).await?;
+    // Files of this state are told from those of every other by the beginning of their names.
+    let owner = sha256(started.first_run.as_bytes());
+    let prefix = &plan.uploader.display_name_prefix;
+    let file_prefix = format!("{prefix}-{}", &owner.as_str()[..OWNER_CHARACTERS]);
+    plan.uploader.display_name_prefix = file_prefix.clone();
+    plan.submitter.file_name_prefix = file_prefix.clone();
     let (sender, finished) = oneshot::channel();
     let at_work = Rc::new(Cell::new(0));
     let conductor = Conductor::new(
@@ -132,6 +144,7 @@ pub async fn start(
         at_work,
     };
     let run = plan.run.clone();
+    let files = Rc::clone(&world.files);
     let stages = start_stages(world, plan, &state, &conductor, &root);
     conductor.do_send(Begin {
         stages: stages.for_root(),
@@ -141,10 +154,62 @@ pub async fn start(
         state,
         conductor,
         clock,
+        files,
+        file_prefix,
         finished,
         started,
         stages,
     })
+}
+
+/// Why a run was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(
+        "{batches} live batches were made with another API key or project (fingerprint {theirs}; \
+         this one is {ours}): this key cannot see them. Use the key that made them, or finish \
+         them with it first"
+    )]
+    OtherKey {
+        batches: usize,
+        theirs: String,
+        ours: String,
+    },
+}
+
+/// How much of the owner's hash stands in the names of remote files.
+const OWNER_CHARACTERS: usize = 12;
+
+/// Under another key live jobs look missing, and what is missing would be bought again.
+async fn refuse_other_keys(
+    state: &Addr<StateActor>,
+    ours: &KeyFingerprint,
+) -> Result<(), StartError> {
+    let states = vec![
+        BatchStage::Submitting,
+        BatchStage::InDoubt,
+        BatchStage::Submitted,
+        BatchStage::Ready,
+    ];
+    let question = ListBatches {
+        states,
+        limit: u64::from(u32::MAX),
+    };
+    let live = answered(state.send(question).await)?;
+    let others: Vec<&BatchRow> = live
+        .iter()
+        .filter(|row| row.key_fingerprint != *ours)
+        .collect();
+    match others.first() {
+        None => Ok(()),
+        Some(row) => Err(StartError::OtherKey {
+            batches: others.len(),
+            theirs: row.key_fingerprint.to_string(),
+            ours: ours.to_string(),
+        }),
+    }
 }
 
 /// Names an event for everything that an earlier process left in the middle, and applies them.
@@ -453,6 +518,8 @@ impl Running {
             state,
             conductor: _,
             clock,
+            files,
+            file_prefix,
             finished,
             started: _,
             stages: _,
@@ -461,6 +528,11 @@ impl Running {
             stage: "conductor".to_owned(),
             reason: "it stopped without a word".to_owned(),
         });
+        if matches!(end, RunEnd::Done(_))
+            && let Err(error) = sweep::sweep(&files, &state, &file_prefix).await
+        {
+            tracing::error!(reason = %error, "the state could not be asked about remote files");
+        }
         let status = match &end {
             RunEnd::Done(_) => RunStatus::Completed,
             RunEnd::WorkLeft(_) => RunStatus::Stopped,

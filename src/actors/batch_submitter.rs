@@ -45,6 +45,8 @@ pub struct BatchSubmitterOptions {
     pub chained: bool,
     pub key_fingerprint: KeyFingerprint,
     pub display_name_prefix: String,
+    /// How the names of our remote files begin.
+    pub file_name_prefix: String,
     pub limits: Limits,
     /// Batches that may be planned, submitting, in doubt, submitted or ready at one time.
     pub live_max: usize,

@@ -35,6 +35,10 @@ pub struct ConductorOptions {
     pub pages_max: Option<u64>,
 }
 
+/// How long a run that is otherwise over goes on trying to delete remote files. What is left then is
+/// deleted by the next run, or expires.
+const DELETING_MAX: Duration = Duration::from_secs(120);
+
 /// When a run ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -96,6 +100,8 @@ pub struct Conductor {
     ending: bool,
     last_contact: Option<Timestamp>,
     first_trouble: Option<(Timestamp, String)>,
+    /// Since when there has been nothing left but remote files to delete.
+    deleting_since: Option<Timestamp>,
     /// What all stages together have in flight.
     at_work: Rc<Cell<usize>>,
     /// Beats in a row that found no stage at work.
@@ -127,6 +133,7 @@ impl Conductor {
             ending: false,
             last_contact: None,
             first_trouble: None,
+            deleting_since: None,
             at_work,
             quiet_beats: 0,
         }
@@ -202,6 +209,12 @@ impl Conductor {
         if let Some(message) = self.unavailable(&work) {
             return self.end(RunEnd::Unavailable { message }, ctx);
         }
+        let only_deletions = work.deletable > 0 && self.all_else_done(&work);
+        self.deleting_since = match self.deleting_since {
+            _ if !only_deletions => None,
+            None => Some(self.clock.now()),
+            since => since,
+        };
         let over = match self.options.mode {
             Mode::Watch => false,
             Mode::UntilDone => self.nothing_left(&work),
@@ -220,10 +233,18 @@ impl Conductor {
     }
 
     fn nothing_left(&self, work: &WorkLeft) -> bool {
+        let deleted_long_enough = self
+            .deleting_since
+            .is_some_and(|since| self.clock.now().since(since) >= DELETING_MAX);
+        self.all_else_done(work) && (work.deletable == 0 || deleted_long_enough)
+    }
+
+    /// Whether nothing is left but remote files to delete.
+    fn all_else_done(&self, work: &WorkLeft) -> bool {
         let sent = work.uploading + work.uploaded + work.batched + work.validating;
         let more = work.runnable > 0 || work.due_at.is_some();
         let may_send_more = more && self.options.pages_max.is_none();
-        sent == 0 && work.live_batches == 0 && work.deletable == 0 && !may_send_more
+        sent == 0 && work.live_batches == 0 && !may_send_more
     }
 
     fn unavailable(&self, work: &WorkLeft) -> Option<String> {
@@ -353,7 +374,10 @@ impl Handler<Contact> for Conductor {
         let now = self.clock.now();
         self.last_contact = Some(now);
         if let Some((since, _message)) = self.first_trouble.take() {
-            notices::ProviderBack { after: now.since(since) }.emit();
+            notices::ProviderBack {
+                after: now.since(since),
+            }
+            .emit();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `pagemill run --dry-run`: what a run would do, from the tree and the state as they are. Writes
 //! nothing and opens no socket.
 
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
 use serde_json::json;
@@ -10,7 +11,8 @@ use crate::actors::scanner::{known_of, labels_of};
 use crate::actors::state::open::OpenError;
 use crate::actors::state::read;
 use crate::decide::cost;
-use crate::decide::scan::{self, LeftAlone};
+use crate::decide::scan::{self, Known, Label, LeftAlone};
+use crate::domain::ids::RecordKey;
 use crate::domain::page::PageStage;
 use crate::pipeline::from_settings;
 use crate::ports::page_source::{Found, PageSource};
@@ -101,6 +103,53 @@ pub async fn run(settings: &Settings, as_json: bool, out: &mut impl Write) -> an
     Ok(exit::DONE)
 }
 
+impl Counted {
+    fn book(&mut self, labels: &[Label], known: &[Known], rules: &scan::Rules, chained: bool) {
+        let mut in_flight: HashSet<&RecordKey> = HashSet::new();
+        let compared = scan::compare(labels, known, rules, |key, why| {
+            tracing::debug!(page.key = key.as_str(), reason = %why, "page left alone");
+            match why {
+                LeftAlone::Done => self.done += 1,
+                LeftAlone::InFlight(_) => {
+                    in_flight.insert(key);
+                }
+                LeftAlone::Dead | LeftAlone::ImageNotUsable | LeftAlone::InReview => self.dead += 1,
+                LeftAlone::WaitsFor(_) | LeftAlone::OutOfScope => {}
+            }
+        });
+        let judged: HashSet<&RecordKey> = compared.outputs_to_judge.iter().collect();
+        let new = compared.register.iter().map(|place| &place.key);
+        let again = compared.requeue.iter().map(|(key, _cause)| key);
+        let waiting = known
+            .iter()
+            .filter(|page| page.stage == PageStage::Discovered)
+            .map(|page| &page.key);
+        let in_scope: HashMap<&RecordKey, u32> = labels
+            .iter()
+            .filter(|label| label.in_scope)
+            .map(|label| (&label.key, label.number))
+            .collect();
+        let to_run: HashSet<&RecordKey> = new
+            .chain(again)
+            .chain(waiting)
+            .filter(|key| in_scope.contains_key(key) && !judged.contains(key))
+            .collect();
+        let not_done: HashSet<u32> = to_run
+            .union(&in_flight)
+            .filter_map(|key| in_scope.get(key).copied())
+            .collect();
+        let waits = |key: &&&RecordKey| {
+            let before = in_scope.get(**key).and_then(|number| number.checked_sub(1));
+            chained && before.is_some_and(|before| not_done.contains(&before))
+        };
+        self.labels += in_scope.len() as u64;
+        self.to_adopt_or_run += judged.len() as u64;
+        self.in_flight += in_flight.len() as u64;
+        self.to_run += to_run.len() as u64;
+        self.runnable_now += to_run.iter().filter(|key| !waits(key)).count() as u64;
+    }
+}
+
 async fn count(
     settings: &Settings,
     state: Option<&sea_orm::DatabaseConnection>,
@@ -126,44 +175,13 @@ async fn count(
             };
             let labels = labels_of(&book, &scope, &settings.paths.layout);
             let known = match state {
-                Some(state) => read::pages_of_books(state, &[book.book.clone()]).await?,
+                Some(state) => {
+                    read::pages_of_books(state, std::slice::from_ref(&book.book)).await?
+                }
                 None => Vec::new(),
             };
             let known: Vec<scan::Known> = known.into_iter().map(known_of).collect();
-            let compared = scan::compare(&labels, &known, &rules, |key, why| {
-                tracing::debug!(page.key = key.as_str(), reason = %why, "page left alone");
-                match why {
-                    LeftAlone::Done => counted.done += 1,
-                    LeftAlone::InFlight(_) => counted.in_flight += 1,
-                    LeftAlone::Dead | LeftAlone::ImageNotUsable | LeftAlone::InReview => {
-                        counted.dead += 1;
-                    }
-                    LeftAlone::WaitsFor(_) | LeftAlone::OutOfScope => {}
-                }
-            });
-            counted.labels += labels.iter().filter(|label| label.in_scope).count() as u64;
-            let judged = compared.outputs_to_judge.len() as u64;
-            counted.to_adopt_or_run += judged;
-            let waiting = known
-                .iter()
-                .filter(|page| page.stage == PageStage::Discovered)
-                .count();
-            let new = compared.register.len() as u64 + compared.requeue.len() as u64;
-            counted.to_run += (new + waiting as u64).saturating_sub(judged);
-            let free = compared
-                .register
-                .iter()
-                .filter(|place| place.waits_for.is_none())
-                .count()
-                + known
-                    .iter()
-                    .filter(|page| page.stage == PageStage::Discovered && page.waits_for.is_none())
-                    .count();
-            counted.runnable_now += if chained {
-                free as u64
-            } else {
-                new + waiting as u64
-            };
+            counted.book(&labels, &known, &rules, chained);
         }
     }
     Ok(counted)

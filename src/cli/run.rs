@@ -1,7 +1,7 @@
 //! `pagemill run`: the pipeline on the real world, until it is done or told to stop.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 
 use actix::Actor;
 use clap::Args;
@@ -17,7 +17,7 @@ use crate::actors::state::open::{OpenError, StateOptions};
 use crate::domain::ids::RunId;
 use crate::domain::page::PageStage;
 use crate::pipeline::from_settings::{self, PlanError, RunRequest};
-use crate::pipeline::{self, Plan, Running};
+use crate::pipeline::{self, Plan, Running, StartError};
 use crate::report::words;
 use crate::settings::{LogFormat, Settings};
 
@@ -138,7 +138,14 @@ pub async fn on_settings(
         }
     };
     let scope = plan.scope.clone();
-    let running = pipeline::start(world, plan, state.clone()).await?;
+    let running = match pipeline::start(world, plan, state.clone()).await {
+        Ok(running) => running,
+        Err(fault @ StartError::OtherKey { .. }) => {
+            eprintln!("{fault}");
+            return Ok(exit::CONFIGURATION);
+        }
+        Err(fault) => return Err(fault.into()),
+    };
     let bars =
         Bars::new(bars).map(|bars| actix_rt::spawn(bars.follow(state.clone(), scope.clone())));
     let ending = drive(running, settings.shutdown_grace, |end| async {
@@ -153,7 +160,7 @@ pub async fn on_settings(
         bars.abort();
     }
     let Some((summary, end)) = ending else {
-        eprintln!("the grace period is over; what was in flight is recovered at the next start");
+        eprintln!("not everything in flight could finish; it is recovered at the next start");
         return Ok(exit::WORK_LEFT);
     };
     let code = exit::of(&end);
@@ -256,12 +263,17 @@ fn summarize(
     };
     let dead = of(PageStage::Dead) + of(PageStage::Review);
     if dead > 0 {
+        let pages = if dead == 1 {
+            "page needs"
+        } else {
+            "pages need"
+        };
         let dead = words::count(dead);
-        writeln!(out, "{dead} pages need a look: pagemill failures --summary")?;
+        writeln!(out, "{dead} {pages} a look: pagemill failures --summary")?;
     }
     Ok(())
 }
 
-fn display(path: &PathBuf) -> String {
+fn display(path: &Path) -> String {
     path.display().to_string()
 }

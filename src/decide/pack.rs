@@ -79,17 +79,17 @@ pub fn pack(candidates: &[Candidate], limits: Limits) -> Option<Packed> {
     let suspects_only = first.batch_size_max.is_some();
     let mut members: Vec<&Candidate> = Vec::new();
     let mut taken: HashSet<&RecordKey> = HashSet::new();
+    // Pages that a member comes right after.
+    let mut followed: HashSet<&RecordKey> = HashSet::new();
     let (mut line_bytes, mut tokens) = (0_u64, 0_u64);
     let mut count_max = limits.pages_max.max(1);
     let mut stopped = Stopped::NoMore;
     for candidate in candidates {
-        let of_one_chain = candidate
-            .predecessor
-            .as_ref()
-            .is_some_and(|key| taken.contains(key))
-            || members
-                .iter()
-                .any(|member| member.predecessor.as_ref() == Some(&candidate.key));
+        let of_one_chain = followed.contains(&candidate.key)
+            || candidate
+                .predecessor
+                .as_ref()
+                .is_some_and(|key| taken.contains(key));
         if of_one_chain || candidate.batch_size_max.is_some() != suspects_only {
             continue;
         }
@@ -120,6 +120,7 @@ pub fn pack(candidates: &[Candidate], limits: Limits) -> Option<Packed> {
         line_bytes = line_bytes.saturating_add(candidate.line_bytes);
         tokens = tokens.saturating_add(candidate.tokens);
         taken.insert(&candidate.key);
+        followed.extend(candidate.predecessor.as_ref());
         members.push(candidate);
     }
     if stopped == Stopped::NoMore && members.len() >= count_max as usize {

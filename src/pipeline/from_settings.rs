@@ -268,6 +268,7 @@ fn submitter(settings: &Settings, shared: &Shared) -> BatchSubmitterOptions {
         chained: shared.chained,
         key_fingerprint: shared.key_fingerprint.clone(),
         display_name_prefix: batch.display_name_prefix.clone(),
+        file_name_prefix: batch.display_name_prefix.clone(),
         limits: Limits {
             pages_max: u32::try_from(settings.execution.batch_size_limit).unwrap_or(u32::MAX),
             bytes_max: batch.bytes_max,

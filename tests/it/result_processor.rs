@@ -599,7 +599,10 @@ async fn p6_results_that_are_not_there_are_looked_for_and_lost_only_after_their_
         assert_eq!(scene.batch_stages().await, [BatchStage::Ready]);
     }
     let asked = scene.sandbox.provider.calls("download");
-    assert!((15..40).contains(&asked), "again and again, less and less often: {asked}");
+    assert!(
+        (15..40).contains(&asked),
+        "again and again, less and less often: {asked}"
+    );
     scene.tick_after(200).await;
     assert_eq!(scene.batch_stages().await, [BatchStage::Abandoned]);
     assert_eq!(scene.failures().await, Vec::<String>::new());

@@ -30,7 +30,10 @@ async fn a_known_run_is_continued_and_its_restarts_are_counted() {
     let world = World::new().await;
     assert_eq!(
         world.tell(start_run()).await,
-        Ok(RunStarted { restarts: 1 })
+        Ok(RunStarted {
+            restarts: 1,
+            first_run: format!("run-1 {}", at(0)),
+        })
     );
     let finish = FinishRun {
         run: RunId::from("run-1"),
@@ -41,7 +44,10 @@ async fn a_known_run_is_continued_and_its_restarts_are_counted() {
     assert_eq!(world.one("SELECT status FROM runs").await, "stopped");
     assert_eq!(
         world.tell(start_run()).await,
-        Ok(RunStarted { restarts: 2 })
+        Ok(RunStarted {
+            restarts: 2,
+            first_run: format!("run-1 {}", at(0)),
+        })
     );
     assert_eq!(world.one("SELECT status FROM runs").await, "processing");
     assert_eq!(world.one("SELECT count(*) FROM recipes").await, "1");
@@ -1447,7 +1453,13 @@ async fn after_close_everything_is_refused() {
     let last = join_all(vec![world.tell(start_run())]);
     let (last, closed, late) =
         futures_util::join!(last, world.tell(Close {}), world.tell(ListInterrupted {}));
-    assert_eq!(last, [Ok(RunStarted { restarts: 1 })]);
+    assert_eq!(
+        last,
+        [Ok(RunStarted {
+            restarts: 1,
+            first_run: format!("run-1 {}", at(0)),
+        })]
+    );
     assert_eq!(closed, Ok(()));
     assert_eq!(late, Err(StateError::Closed));
     assert_eq!(world.tell(start_run()).await, Err(StateError::Closed));

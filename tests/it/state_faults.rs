@@ -352,7 +352,10 @@ async fn a_transaction_that_ends_by_itself_fails_its_whole_group_and_nothing_aft
     assert!(matches!(after, Err(StateError::Db(_))), "{after:?}");
     assert_eq!(
         world.tell(start_run()).await,
-        Ok(RunStarted { restarts: 1 })
+        Ok(RunStarted {
+            restarts: 1,
+            first_run: format!("run-1 {}", at(0)),
+        })
     );
     world.meddle("DROP TRIGGER fault").await;
     world.tell(oddities).await.unwrap();

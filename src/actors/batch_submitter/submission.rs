@@ -189,7 +189,7 @@ impl Submission {
             answered(desk.peers.state.send(ForgetJsonl { batch, at: now }).await)?;
         }
         let upload = Upload {
-            display_name: self.row.display_name.clone(),
+            display_name: format!("{}-lines-{}", desk.options.file_name_prefix, self.row.batch),
             mime: LINES_MIME.to_owned(),
             path: desk.ports.sink.spool_path(&self.row.batch),
             bytes,

@@ -120,6 +120,9 @@ messages! {
     /// Remote files of ours that nobody needs any more (state `deleting`), oldest first.
     ListDeletable { limit: u64, at: Timestamp } -> Vec<LedgerFile>;
 
+    /// Which of these remote files the ledger still counts as ours and in use, or to be deleted.
+    KnownFiles { names: Vec<RemoteName> } -> Vec<RemoteName>;
+
     /// What came of deletions.
     RecordDeletions { files: Vec<(RemoteName, DeleteOutcome)>, at: Timestamp } -> ();
 

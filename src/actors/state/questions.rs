@@ -197,7 +197,7 @@ impl Apply for ListWork {
             live_batches: number(tx, LIVE_BATCHES, []).await?,
             runnable: runnable.min(RUNNABLE_COUNTED_MAX),
             due_at: maybe_instant("the next page that is due", due_at.as_deref())?,
-            deletable: number(tx, DELETABLE_DUE, [text(self.at)]).await?,
+            deletable: number(tx, DELETABLE_COUNT, []).await?,
             dead: of(PageStage::Dead),
             review: of(PageStage::Review),
             blocked,
@@ -248,9 +248,8 @@ pub(super) const LIVE_BATCHES: &str = "
     SELECT count(*) FROM submissions
     WHERE state IN ('planned','submitting','in doubt','submitted','ready')";
 
-pub(super) const DELETABLE_DUE: &str = "
-    SELECT count(*) FROM remote_files
-    WHERE state = 'deleting' AND (not_before IS NULL OR not_before <= ?1)";
+pub(super) const DELETABLE_COUNT: &str = "
+    SELECT count(*) FROM remote_files WHERE state = 'deleting'";
 
 impl Apply for Summarize {
     type Reply = Summary;

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use entity::remote_files;
 
 use super::messages::{
-    DeleteOutcome, FilePurpose, LedgerFile, LedgerState, ListDeletable, RecordDeletions,
-    StateError, StateResult, StoredFile,
+    DeleteOutcome, FilePurpose, KnownFiles, LedgerFile, LedgerState, ListDeletable,
+    RecordDeletions, StateError, StateResult, StoredFile,
 };
 use super::rows::{corrupt, instant, word};
 use super::sql::{
@@ -193,6 +193,25 @@ pub(super) const DELETABLE: &str = "
           ORDER BY created_at, name LIMIT ?2) AS f
     LEFT JOIN submissions AS s ON s.batch_id = f.batch_id
     ORDER BY f.created_at, f.name";
+
+impl Apply for KnownFiles {
+    type Reply = Vec<RemoteName>;
+    const WRITES: bool = false;
+
+    async fn apply(
+        &self,
+        tx: &DatabaseTransaction,
+        _rules: &Rules,
+    ) -> StateResult<Vec<RemoteName>> {
+        let names = json_list(self.names.iter().map(|name| name.as_str()));
+        let known = texts(tx, KNOWN, [names]).await?;
+        Ok(known.into_iter().map(RemoteName::from).collect())
+    }
+}
+
+pub(super) const KNOWN: &str = "
+    SELECT name FROM remote_files
+    WHERE name IN (SELECT value FROM json_each(?1)) AND state IN ('live','deleting')";
 
 impl Apply for RecordDeletions {
     type Reply = ();

@@ -10,11 +10,14 @@ use super::messages::{
     StartRun, StateError, StateResult,
 };
 use super::pages::{Cause, Pages};
-use super::sql::{small, texts};
+use super::sql::{maybe_text, small, texts};
 use super::submits::Submission;
 use super::{Apply, Rules, questions};
 use crate::domain::ids::{BatchId, RecordKey};
 use crate::domain::page::PageStage;
+
+const FIRST_RUN: &str = "
+    SELECT run_id || ' ' || started_at FROM runs ORDER BY created_at, run_id LIMIT 1";
 
 impl Apply for StartRun {
     type Reply = RunStarted;
@@ -48,8 +51,10 @@ impl Apply for StartRun {
             };
             runs::Entity::insert(row).exec_without_returning(tx).await?;
         }
+        let first_run = maybe_text(tx, FIRST_RUN, []).await?.unwrap_or_default();
         Ok(RunStarted {
             restarts: small(restarts),
+            first_run,
         })
     }
 }

@@ -36,7 +36,7 @@ pub(super) struct Deleted {
 /// Files that one round asks for, for each deletion that may run side by side.
 const DELETIONS_A_PLACE: usize = 16;
 /// How long a file that could not be deleted is left alone.
-const DELETE_AGAIN_AFTER: Duration = Duration::from_secs(30);
+const DELETE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 impl Deletion {
     pub(super) async fn run(self) -> Result<Deleted, StateError> {

@@ -464,6 +464,7 @@ fn plan(tree: &MemoryTree) -> Plan {
             chained: true,
             key_fingerprint,
             display_name_prefix: "pagemill".into(),
+            file_name_prefix: "pagemill".into(),
             limits: Limits {
                 pages_max: 4,
                 bytes_max: 1 << 20,

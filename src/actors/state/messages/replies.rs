@@ -59,6 +59,8 @@ pub struct RecipeRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunStarted {
     pub restarts: u32,
+    /// Tells this state from every other: the id and the start of its first run.
+    pub first_run: String,
 }
 
 /// What a process left in the middle.
@@ -366,7 +368,7 @@ pub struct WorkLeft {
     pub runnable: u64,
     /// When the next Discovered page that waits for nothing but time is due.
     pub due_at: Option<Timestamp>,
-    /// Remote files to delete, due now.
+    /// Remote files to delete, now or later.
     pub deletable: u64,
     /// Dead and review pages in scope (whether there are any is what matters; counted exactly).
     pub dead: u64,
