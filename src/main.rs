@@ -27,6 +27,8 @@ fn main() -> ExitCode {
     let ended = actix_rt::System::new().block_on(run(&cli));
     match ended {
         Ok(code) => ExitCode::from(code),
+        // Whoever read the output has seen enough.
+        Err(error) if is_closed_pipe(&error) => ExitCode::from(exit::DONE),
         Err(error) => {
             eprintln!("pagemill: {error:#}");
             ExitCode::from(exit::FAILED)
@@ -53,4 +55,9 @@ async fn run(cli: &Cli) -> anyhow::Result<u8> {
         }
         Command::Init(args) => Ok(cli::init::run(args, &cli::cwd(), out)?),
     }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let cause = error.downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -163,7 +163,11 @@ notices! {
     LeftOnDisk<'a> { fault: &'a SourceError }
     warn "a file could not be written or removed" { fault = %fault }
 
-    /// The provider refuses us or is not there.
+    /// The provider refuses us or is not there; told once until it answers again.
     ProviderTrouble<'a> { stage: &'a str, message: &'a str }
-    debug "provider trouble" { stage, reason = message }
+    warn "a call to the provider failed; work goes on when it answers" { stage, reason = message }
+
+    /// The provider answers again.
+    ProviderBack { after: Duration }
+    info "the provider answers" { after_seconds = after.as_secs() }
 }

@@ -4,17 +4,17 @@
 //! `Submitting` is committed, and only then is the create sent, once. Whatever leaves it open
 //! whether the job exists leads to a search of the remote list, never to another create.
 
-use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
 use actix::prelude::*;
 
 use super::activity::{Activity, Root, Stage, answered, stage_handlers};
+use super::busy::Busy;
 use super::hint::{BatchSubmitted, PagesReleased, PagesUploaded, Tick};
 use super::state::StateActor;
 use super::state::messages::{
-    BatchRow, ListBatches, ListUploaded, ListWork, PlanBatch, StateError, Uploaded,
+    BatchRow, ListBatches, ListUploaded, ListWork, PlanBatch, StateError, Uploaded, WorkLeft,
 };
 use super::uploader::transfer::Transfer;
 use crate::decide::pack::{self, Candidate, Limits, Packed, Timing};
@@ -90,7 +90,7 @@ pub struct BatchSubmitter {
     look_again: bool,
     more_may_come: bool,
     /// Batches that a future of ours is working on.
-    busy: HashSet<BatchId>,
+    busy: Busy,
     looking_up: bool,
 }
 
@@ -132,7 +132,7 @@ impl BatchSubmitter {
             looking: false,
             look_again: false,
             more_may_come: true,
-            busy: HashSet::new(),
+            busy: Busy::default(),
             looking_up: false,
         }
     }
@@ -146,6 +146,7 @@ impl BatchSubmitter {
             return;
         }
         self.looking = true;
+        self.busy.asking();
         self.activity.begin();
         let desk = Rc::clone(&self.desk);
         let more_may_come = self.more_may_come;
@@ -156,7 +157,7 @@ impl BatchSubmitter {
                 Err(error) => stage.activity.fail(error, ctx),
                 Ok(found) => {
                     stage.begin(found, ctx);
-                    if std::mem::take(&mut stage.look_again) {
+                    if std::mem::take(&mut stage.look_again) || stage.busy.is_outdated() {
                         stage.look(ctx);
                     }
                 }
@@ -170,23 +171,25 @@ impl BatchSubmitter {
             if self.busy.len() >= self.desk.options.submissions_max {
                 break;
             }
-            if !self.busy.contains(&row.batch) {
+            if self.busy.is_free(&row.batch) {
                 self.submit(row, ctx);
             }
         }
-        if !found.doubted.is_empty() && !self.looking_up {
-            self.look_up(found.doubted, ctx);
+        let mut doubted = found.doubted;
+        doubted.retain(|row| self.busy.is_free(&row.batch));
+        if !doubted.is_empty() && !self.looking_up {
+            self.look_up(doubted, ctx);
         }
     }
 
     fn submit(&mut self, row: BatchRow, ctx: &mut Context<Self>) {
         let batch = row.batch.clone();
-        self.busy.insert(batch.clone());
+        self.busy.begin(batch.clone());
         self.activity.begin();
         let submission = Submission::new(Rc::clone(&self.desk), row);
         let work = async move { submission.run().await };
         ctx.spawn(work.into_actor(self).map(move |end, stage, ctx| {
-            stage.busy.remove(&batch);
+            stage.busy.end(&batch);
             match end {
                 Err(error) => stage.activity.fail(error, ctx),
                 Ok(end) => stage.submission_done(batch, end, ctx),
@@ -220,10 +223,17 @@ impl BatchSubmitter {
     fn look_up(&mut self, doubted: Vec<BatchRow>, ctx: &mut Context<Self>) {
         self.looking_up = true;
         self.activity.begin();
+        let batches: Vec<BatchId> = doubted.iter().map(|row| row.batch.clone()).collect();
+        for batch in &batches {
+            self.busy.begin(batch.clone());
+        }
         let lookup = Lookup::new(Rc::clone(&self.desk), doubted);
         let work = async move { lookup.run().await };
-        ctx.spawn(work.into_actor(self).map(|end, stage, ctx| {
+        ctx.spawn(work.into_actor(self).map(move |end, stage, ctx| {
             stage.looking_up = false;
+            for batch in &batches {
+                stage.busy.end(batch);
+            }
             match end {
                 Err(error) => stage.activity.fail(error, ctx),
                 Ok(found) => {
@@ -305,6 +315,13 @@ impl Desk {
     /// Plans one batch if there is one to plan; says whether it did.
     async fn plan(&self, more_may_come: bool) -> Result<bool, StateError> {
         let now = self.ports.clock.now();
+        // Asked before the pages are listed: what is uploaded in between is then in the list, and
+        // a batch is never sent as if it could not grow while its company stands beside it.
+        let work = self.work().await?;
+        if work.uploaded == 0 {
+            return Ok(false);
+        }
+        let more = more_may_come || more_can_come(&work);
         let waiting = ListUploaded {
             scope: self.options.scope.clone(),
             limit: u64::from(self.options.limits.pages_max) * CANDIDATES_A_PAGE,
@@ -318,7 +335,6 @@ impl Desk {
         let Some(packed) = self.pack(uploaded).await else {
             return Ok(false);
         };
-        let more = more_may_come || self.more_can_come().await?;
         match pack::timing(&packed, oldest, self.options.fill_wait, more, now) {
             Timing::Now => {}
             Timing::Wait { until } => {
@@ -370,16 +386,19 @@ impl Desk {
         pack::pack(&candidates, self.options.limits)
     }
 
-    /// Whether a page could still join without a batch having to end first.
-    async fn more_can_come(&self) -> Result<bool, StateError> {
+    async fn work(&self) -> Result<WorkLeft, StateError> {
         let question = ListWork {
             scope: self.options.scope.clone(),
             chained: self.options.chained,
             at: self.ports.clock.now(),
         };
-        let work = answered(self.peers.state.send(question).await)?;
-        Ok(work.uploading > 0 || work.runnable > 0 || work.validating > 0)
+        answered(self.peers.state.send(question).await)
     }
+}
+
+/// Whether a page could still join without a batch having to end first.
+fn more_can_come(work: &WorkLeft) -> bool {
+    work.uploading > 0 || work.runnable > 0 || work.validating > 0
 }
 
 /// More live batches than this are never looked at in one question.

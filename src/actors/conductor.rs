@@ -332,14 +332,16 @@ impl Handler<Trouble> for Conductor {
 
     fn handle(&mut self, trouble: Trouble, _: &mut Self::Context) {
         let now = self.clock.now();
-        notices::ProviderTrouble {
-            stage: trouble.stage,
-            message: &trouble.message,
-        }
-        .emit();
         match &mut self.first_trouble {
             Some((_since, message)) => *message = trouble.message,
-            none => *none = Some((now, trouble.message)),
+            none => {
+                notices::ProviderTrouble {
+                    stage: trouble.stage,
+                    message: &trouble.message,
+                }
+                .emit();
+                *none = Some((now, trouble.message));
+            }
         }
     }
 }
@@ -348,8 +350,14 @@ impl Handler<Contact> for Conductor {
     type Result = ();
 
     fn handle(&mut self, _: Contact, _: &mut Self::Context) {
-        self.last_contact = Some(self.clock.now());
-        self.first_trouble = None;
+        let now = self.clock.now();
+        self.last_contact = Some(now);
+        if let Some((since, _message)) = self.first_trouble.take() {
+            notices::ProviderBack {
+                after: now.since(since),
+            }
+            .emit();
+        }
     }
 }
 

@@ -15,6 +15,7 @@
 pub mod activity;
 pub mod batch_submitter;
 pub mod blocking;
+pub mod busy;
 pub mod conductor;
 pub mod hint;
 pub mod poller;

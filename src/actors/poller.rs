@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::activity::{Activity, Root, Stage, answered, stage_handlers};
+use super::busy::Busy;
 use super::hint::{BatchSubmitted, PagesReleased, ResultsReady, Tick};
 use super::state::StateActor;
 use super::state::messages::{
@@ -62,7 +63,7 @@ pub struct Poller {
     born: Timestamp,
     listing: bool,
     list_again: bool,
-    busy: HashSet<BatchId>,
+    busy: Busy,
     /// When each job is looked at next, and how many looks at it failed in a row.
     cadence: HashMap<BatchId, Cadence>,
 }
@@ -102,7 +103,7 @@ impl Poller {
             entropy,
             listing: false,
             list_again: false,
-            busy: HashSet::new(),
+            busy: Busy::default(),
             cadence: HashMap::new(),
         }
     }
@@ -116,6 +117,7 @@ impl Poller {
             return;
         }
         self.listing = true;
+        self.busy.asking();
         self.activity.begin();
         let question = ListBatches {
             states: vec![BatchStage::Submitted],
@@ -128,7 +130,7 @@ impl Poller {
                 Err(error) => stage.activity.fail(error, ctx),
                 Ok(rows) => {
                     stage.begin_due(rows, ctx);
-                    if std::mem::take(&mut stage.list_again) {
+                    if std::mem::take(&mut stage.list_again) || stage.busy.is_outdated() {
                         stage.look(ctx);
                     }
                 }
@@ -155,7 +157,7 @@ impl Poller {
                 .cadence
                 .get(&row.batch)
                 .is_none_or(|cadence| cadence.due <= now);
-            if due && !self.busy.contains(&row.batch) {
+            if due && self.busy.is_free(&row.batch) {
                 self.poll(row, ctx);
             }
         }
@@ -197,7 +199,7 @@ impl Poller {
         let BatchState::Submitted { remote } = row.state.clone() else {
             return;
         };
-        self.busy.insert(row.batch.clone());
+        self.busy.begin(row.batch.clone());
         self.activity.begin();
         let look = Look {
             state: self.peers.state.clone(),
@@ -209,7 +211,7 @@ impl Poller {
         };
         let batch = look.row.batch.clone();
         ctx.spawn(look.run().into_actor(self).map(move |looked, stage, ctx| {
-            stage.busy.remove(&batch);
+            stage.busy.end(&batch);
             match looked {
                 Err(error) => stage.activity.fail(error, ctx),
                 Ok(looked) => stage.looked(batch, looked),

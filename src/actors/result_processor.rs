@@ -4,7 +4,7 @@
 //! The raw results are durable before a line of them is read, and an output is durable before its
 //! page counts as done. Doing it all twice changes nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::activity::{Activity, Root, Stage, answered, stage_handlers};
+use super::busy::Busy;
 use super::hint::{PagesReleased, PagesUnlocked, ResultsReady, Tick};
 use super::state::StateActor;
 use super::state::messages::{BatchRow, ListBatches, StateError};
@@ -89,7 +90,7 @@ pub struct ResultProcessor {
     activity: Activity,
     listing: bool,
     list_again: bool,
-    busy: HashSet<BatchId>,
+    busy: Busy,
     /// Batches whose collection did not come to its end, and when it is tried again.
     put_off: HashMap<BatchId, Timestamp>,
 }
@@ -135,7 +136,7 @@ impl ResultProcessor {
             activity: Activity::new("result processor", root),
             listing: false,
             list_again: false,
-            busy: HashSet::new(),
+            busy: Busy::default(),
             put_off: HashMap::new(),
         }
     }
@@ -149,6 +150,7 @@ impl ResultProcessor {
             return;
         }
         self.listing = true;
+        self.busy.asking();
         self.activity.begin();
         let question = ListBatches {
             states: vec![BatchStage::Ready],
@@ -161,7 +163,7 @@ impl ResultProcessor {
                 Err(error) => stage.activity.fail(error, ctx),
                 Ok(rows) => {
                     stage.begin(rows, ctx);
-                    if std::mem::take(&mut stage.list_again) {
+                    if std::mem::take(&mut stage.list_again) || stage.busy.is_outdated() {
                         stage.look(ctx);
                     }
                 }
@@ -180,7 +182,7 @@ impl ResultProcessor {
                 .put_off
                 .get(&row.batch)
                 .is_some_and(|until| now < *until);
-            if !put_off && !self.busy.contains(&row.batch) {
+            if !put_off && self.busy.is_free(&row.batch) {
                 self.collect(row, ctx);
             }
         }
@@ -188,12 +190,12 @@ impl ResultProcessor {
 
     fn collect(&mut self, row: BatchRow, ctx: &mut Context<Self>) {
         let batch = row.batch.clone();
-        self.busy.insert(batch.clone());
+        self.busy.begin(batch.clone());
         self.activity.begin();
         let collection = Collection::new(Rc::clone(&self.shop), row);
         let work = async move { collection.run().await };
         ctx.spawn(work.into_actor(self).map(move |end, stage, ctx| {
-            stage.busy.remove(&batch);
+            stage.busy.end(&batch);
             let again = stage
                 .shop
                 .ports
@@ -210,7 +212,8 @@ impl ResultProcessor {
                     .emit();
                     stage.put_off.insert(batch, again);
                 }
-                Ok(CollectionEnd::NotYet { trouble }) => {
+                Ok(CollectionEnd::NotYet { trouble, pause }) => {
+                    let again = stage.shop.ports.clock.now().plus(pause);
                     stage.put_off.insert(batch, again);
                     if let Some(message) = trouble {
                         stage.activity.trouble(message);

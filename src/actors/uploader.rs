@@ -14,7 +14,7 @@ use super::activity::{Activity, Root, Stage, answered, stage_handlers};
 use super::hint::{PagesRegistered, PagesReleased, PagesUploaded, Tick};
 use super::state::StateActor;
 use super::state::messages::{ClaimPages, Claimed, ClaimedPage, RecordUploads, UploadRecord};
-use crate::decide::retry::{self, UploadRules};
+use crate::decide::retry::{self, UploadRules, UploadsAtLarge};
 use crate::domain::failure::{ApiError, Next};
 use crate::domain::ids::{KeyFingerprint, RunId, ScopeToken};
 use crate::domain::image::{ImageFacts, ImageFault};
@@ -94,6 +94,8 @@ pub struct Uploader {
     recording: bool,
     deleting: bool,
     paused_until: Option<Timestamp>,
+    /// Pauses since the last success.
+    pauses: u32,
     /// Pages that this process has claimed.
     taken: u64,
     last_success: Option<Timestamp>,
@@ -131,6 +133,7 @@ impl Uploader {
             recording: false,
             deleting: false,
             paused_until: None,
+            pauses: 0,
             taken: 0,
             last_success: None,
         }
@@ -321,6 +324,7 @@ impl Uploader {
             Ok(file) => {
                 let now = self.ports.clock.now();
                 self.last_success = Some(now);
+                self.pauses = 0;
                 self.activity.contact();
                 notices::ImageUploaded {
                     key: &page.key,
@@ -347,14 +351,17 @@ impl Uploader {
     fn upload_failed(&mut self, page: ClaimedPage, last: &ApiError, tries: u32, begun: Timestamp) {
         let now = self.ports.clock.now();
         let others_succeed = self.last_success.is_some_and(|at| at >= begun);
-        let end = retry::upload_failed(
-            last,
-            page.upload_cycles,
+        let at_large = UploadsAtLarge {
             others_succeed,
-            self.options.rules,
-            now,
-        );
+            pauses: self.pauses,
+        };
+        let rules = self.options.rules;
+        let end = retry::upload_failed(last, page.upload_cycles, at_large, rules, now);
         if let Some(pause) = end.pause {
+            // Uploads that failed together make one pause.
+            if !self.paused(now) {
+                self.pauses = self.pauses.saturating_add(1);
+            }
             self.paused_until = Some(now.plus(pause));
         }
         if !matches!(last.next, Next::Local) {

@@ -126,7 +126,9 @@ async fn count(
             };
             let labels = labels_of(&book, &scope, &settings.paths.layout);
             let known = match state {
-                Some(state) => read::pages_of_books(state, &[book.book.clone()]).await?,
+                Some(state) => {
+                    read::pages_of_books(state, std::slice::from_ref(&book.book)).await?
+                }
                 None => Vec::new(),
             };
             let known: Vec<scan::Known> = known.into_iter().map(known_of).collect();

@@ -1,7 +1,7 @@
 //! `pagemill run`: the pipeline on the real world, until it is done or told to stop.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use actix::Actor;
 use clap::Args;
@@ -262,6 +262,6 @@ fn summarize(
     Ok(())
 }
 
-fn display(path: &PathBuf) -> String {
+fn display(path: &Path) -> String {
     path.display().to_string()
 }

@@ -38,15 +38,25 @@ pub struct UploadRules {
     pub cycle_delay_max: Duration,
 }
 
-/// How long uploads pause when the store is full or the account is refused.
-const TROUBLE_PAUSE: Duration = Duration::from_secs(30);
+/// How long uploads pause when the store is full or the account is refused: the first time, and at
+/// most, when it happens again and again without a success in between.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(2);
+const TROUBLE_PAUSE_MAX: Duration = Duration::from_secs(120);
 
-/// Judges the last error of an upload. `others_succeed` says whether uploads work at all at
-/// present: when none does, the page is not at fault.
+/// What is known of uploads at large when one fails.
+#[derive(Debug, Clone, Copy)]
+pub struct UploadsAtLarge {
+    /// Whether one succeeded since the failed one began: when none does, no page is at fault.
+    pub others_succeed: bool,
+    /// Pauses that were made since the last success.
+    pub pauses: u32,
+}
+
+/// Judges the last error of an upload.
 pub fn upload_failed(
     error: &ApiError,
     cycles_so_far: u32,
-    others_succeed: bool,
+    at_large: UploadsAtLarge,
     rules: UploadRules,
     now: Timestamp,
 ) -> UploadEnd {
@@ -59,11 +69,13 @@ pub fn upload_failed(
             ..
         }
         | Next::Unauthorized => {
+            let times = at_large.pauses.saturating_add(1);
+            let pause = cadence::backoff(TROUBLE_PAUSE, times, TROUBLE_PAUSE_MAX, 0.5);
             return UploadEnd {
-                event: deferred(TROUBLE_PAUSE),
+                event: deferred(pause),
                 cycle_spent: false,
                 counted: false,
-                pause: Some(TROUBLE_PAUSE),
+                pause: Some(pause),
             };
         }
         Next::Local => {
@@ -81,7 +93,7 @@ pub fn upload_failed(
         }
         | Next::NotReady
         | Next::Missing
-        | Next::Garbled => others_succeed,
+        | Next::Garbled => at_large.others_succeed,
     };
     if own_fault && cycles_so_far.saturating_add(1) >= rules.cycles_max {
         return UploadEnd {
@@ -195,7 +207,11 @@ mod tests {
 
     fn check_upload(next: Next, cycles: u32, others: bool, spent: bool, dead: bool) {
         let failed = error(Effect::Maybe, next.clone());
-        let end = upload_failed(&failed, cycles, others, UPLOAD, Timestamp::EPOCH);
+        let at_large = UploadsAtLarge {
+            others_succeed: others,
+            pauses: 0,
+        };
+        let end = upload_failed(&failed, cycles, at_large, UPLOAD, Timestamp::EPOCH);
         let refused = matches!(end.event, PageEvent::UploadRefused { .. });
         assert_eq!(
             (end.cycle_spent, refused),
@@ -222,6 +238,31 @@ mod tests {
         };
         check_upload(full, 9, true, false, false);
         check_upload(Next::Local, 9, true, false, false);
+    }
+
+    fn check_pause(pauses: u32, seconds: u64) {
+        let full = error(
+            Effect::None,
+            Next::Throttled {
+                after: None,
+                quota: Quota::Storage,
+            },
+        );
+        let at_large = UploadsAtLarge {
+            others_succeed: false,
+            pauses,
+        };
+        let end = upload_failed(&full, 0, at_large, UPLOAD, Timestamp::EPOCH);
+        assert_eq!(end.pause, Some(Duration::from_secs(seconds)), "{pauses}");
+    }
+
+    #[test]
+    fn a_full_store_makes_uploads_pause_longer_and_longer() {
+        check_pause(0, 2);
+        check_pause(1, 4);
+        check_pause(5, 64);
+        check_pause(6, 120);
+        check_pause(u32::MAX, 120);
     }
 
     const CREATE: CreateRules = CreateRules {

@@ -13,6 +13,8 @@ use serde::de::{Deserializer, Error as _};
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FaultProfile {
     rates: BTreeMap<Fault, FaultRate>,
+    /// The seed of the dice; what starts the emulator may give another.
+    pub(super) seed: Option<u64>,
     /// Every job with more requests than this expires, whatever the dice say.
     pub(super) expire_over_requests: Option<u64>,
     /// Scripted answers by key, in order of preference.
@@ -255,6 +257,7 @@ impl FaultProfile {
         let mut profile = FaultProfile::none();
         for (key, value) in written.unwrap_or_default() {
             match key.as_str() {
+                "seed" => profile.seed = read(&key, value)?,
                 "pages" => profile.pages = read(&key, value)?,
                 "expire_over_requests" => profile.expire_over_requests = read(&key, value)?,
                 _ => {
@@ -358,7 +361,7 @@ fn unknown_key(key: &str) -> FaultProfileError {
     const NEAR: f64 = 0.8;
     let names = Fault::all()
         .map(Fault::name)
-        .chain(["pages", "expire_over_requests"]);
+        .chain(["pages", "seed", "expire_over_requests"]);
     let scored = names.map(|name| (strsim::jaro_winkler(key, name), name));
     let nearest = scored.max_by(|left, right| left.0.total_cmp(&right.0));
     let suggestion = nearest

@@ -52,7 +52,7 @@ pub struct EmulatorOptions {
     pub batch_latency: Duration,
     /// What goes wrong.
     pub faults: FaultProfile,
-    /// Decides every throw of the dice.
+    /// Decides every throw of the dice; 0 leaves it to the profile.
     pub seed: u64,
     /// How many bytes the project may store.
     pub storage_limit_bytes: u64,

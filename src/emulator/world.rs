@@ -31,8 +31,12 @@ pub(super) struct World {
 impl World {
     /// Makes an empty project.
     pub(super) fn new(options: EmulatorOptions, base_url: String, folder: TempDir) -> Self {
+        let seed = match options.seed {
+            0 => options.faults.seed.unwrap_or(0),
+            given => given,
+        };
         World {
-            dice: Dice::new(options.seed, options.faults.clone()),
+            dice: Dice::new(seed, options.faults.clone()),
             options,
             base_url,
             ledger: Ledger::default(),

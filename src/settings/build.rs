@@ -194,6 +194,8 @@ fn batch(reader: &mut Reader<'_>) -> Batch {
         polls_in_flight: reader.count("batch.polls_in_flight"),
         results_wait: reader.seconds("batch.results_wait_seconds"),
         slow_warn: Duration::from_secs(reader.integer("batch.slow_warn_hours") * HOUR),
+        results_lost: Duration::from_secs(reader.integer("batch.results_lost_hours") * HOUR),
+        keep_remote_jobs: reader.bool("batch.keep_remote_jobs"),
     }
 }
 

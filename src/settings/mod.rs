@@ -144,6 +144,8 @@ pub struct Batch {
     pub create_delay_max: Duration,
     pub polls_in_flight: usize,
     pub results_wait: Duration,
+    pub results_lost: Duration,
+    pub keep_remote_jobs: bool,
     pub slow_warn: Duration,
 }
 

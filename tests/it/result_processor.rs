@@ -598,8 +598,11 @@ async fn p6_results_that_are_not_there_are_looked_for_and_lost_only_after_their_
         scene.tick_after(30).await;
         assert_eq!(scene.batch_stages().await, [BatchStage::Ready]);
     }
-    assert_eq!(scene.sandbox.provider.calls("download"), 60);
-    scene.tick_after(30).await;
+    let tries = scene.sandbox.provider.calls("download");
+    assert!((10..60).contains(&tries), "less and less often: {tries}");
+    for _ in 0..6 {
+        scene.tick_after(30).await;
+    }
     assert_eq!(scene.batch_stages().await, [BatchStage::Abandoned]);
     assert_eq!(scene.failures().await, Vec::<String>::new());
     let stages: Vec<&str> = scene
@@ -634,7 +637,7 @@ async fn p8_results_that_come_late_are_collected() {
     scene.tick_after(4_000).await;
     assert_eq!(scene.batch_stages().await, [BatchStage::Ready]);
     assert_eq!(seen(&scene.sandbox.trouble).await.len(), 2);
-    scene.tick_after(30).await;
+    scene.tick_after(600).await;
     assert_eq!(scene.stages().await, [("book:10".to_owned(), "completed")]);
 }
 

@@ -1056,7 +1056,7 @@ async fn p5_a_batch_settles_only_when_every_member_has_an_outcome() {
         "SELECT state||'|'||bytes||'|'||expires_at FROM remote_files WHERE purpose = 'results'";
     assert_eq!(
         world.one(results).await,
-        format!("undeletable|9000|{}", at(700 + 2 * DAY))
+        format!("deleting|9000|{}", at(700 + 2 * DAY))
     );
     let live = "SELECT count(*) FROM remote_files WHERE state = 'live'";
     assert_eq!(world.one(live).await, "0");

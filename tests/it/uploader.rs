@@ -199,7 +199,7 @@ async fn p6_a_full_store_or_a_refused_account_costs_no_page_anything() {
                 .uploads
                 .push_back(script);
             scene.tick().await;
-            scene.sandbox.clock.advance(Duration::from_secs(31));
+            scene.sandbox.clock.advance(Duration::from_secs(121));
         }
         assert_eq!(
             scene.sandbox.provider.calls("upload"),

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::index::Index;
 use super::judge::{self, Judged, Judgement};
@@ -24,12 +25,21 @@ use crate::domain::remote::RemoteOutput;
 use crate::notices;
 use crate::ports::file_api::Collected;
 
+/// The pause after a fetch that failed, as a share of the time that the results have been waited
+/// for, and at most.
+const PAUSE_SHARE: u32 = 10;
+const PAUSE_MAX: Duration = Duration::from_secs(600);
+
 /// How a collection ended.
 pub enum CollectionEnd {
     /// Every member has its outcome; so many pages are free.
     Settled { released: u64 },
-    /// The results cannot be had now. With words when the provider is at fault.
-    NotYet { trouble: Option<String> },
+    /// The results cannot be had now; worth another try after a pause. With words when the provider
+    /// is at fault.
+    NotYet {
+        trouble: Option<String>,
+        pause: Duration,
+    },
 }
 
 /// A batch that is being collected.
@@ -128,8 +138,10 @@ impl Collection {
         .emit();
         if !matches!(error.next, Next::Missing) || waited < self.shop.options.results_wait {
             let local = matches!(error.next, Next::Local | Next::Missing);
+            let floor = self.shop.options.again_after;
             return Ok(CollectionEnd::NotYet {
                 trouble: (!local).then_some(error.message),
+                pause: (waited / PAUSE_SHARE).clamp(floor, PAUSE_MAX.max(floor)),
             });
         }
         let batch = self.row.batch.clone();

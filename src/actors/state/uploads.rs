@@ -294,13 +294,13 @@ impl Apply for ListUploaded {
 }
 
 pub(super) const UPLOADED: &str = "
-    SELECT p.record_key, p.predecessor, p.chain_ahead, p.image_bytes, p.image_expires_at,
-           p.batch_size_max, p.releases, q.stage AS predecessor_stage
+    SELECT w.record_key, w.predecessor, w.chain_ahead, w.image_bytes, w.image_expires_at,
+           w.batch_size_max, w.releases, q.stage AS predecessor_stage
     FROM (SELECT * FROM pages INDEXED BY pages_uploaded
           WHERE stage = 'uploaded' AND batch_id IS NULL AND scope = ?1 AND image_expires_at > ?2
-          ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3) AS p
-    LEFT JOIN pages AS q ON q.record_key = p.predecessor
-    ORDER BY p.priority DESC, p.chain_ahead DESC, p.record_key";
+          ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3) AS w
+    LEFT JOIN pages AS q ON q.record_key = w.predecessor
+    ORDER BY w.priority DESC, w.chain_ahead DESC, w.record_key";
 
 pub(super) const UPLOADED_TOTAL: &str = "
     SELECT count(*) AS total, min(uploaded_at) AS oldest FROM pages INDEXED BY pages_uploaded
