@@ -1,7 +1,7 @@
 //! `pagemill run`: the pipeline on the real world, until it is done or told to stop.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use actix::Actor;
 use clap::Args;
