@@ -1,26 +1,43 @@
-//! Rows a second through StateActor, on a real file: registering pages, and taking one batch after
-//! the other from plan to settlement.
+//! Rows a second through StateActor on a real file: one batch of pages from the work list to its
+//! settlement, message by message.
 //!
-//! `cargo bench --bench state [-- pages]`; without a number a small run shows that it works.
+//! The floor of each step is SQLite alone: the very rows that the step inserted, changed and
+//! deleted are copied into the same database by one set-based statement a table, from a file that
+//! holds the difference ready, in one transaction with the same pragmas. No message, no JSON, no
+//! row is read to be decided about.
 
+#[path = "kit/size.rs"]
+mod size;
 #[path = "../tests/it/kit/state_world.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
 mod state_world;
 
-use std::time::Instant;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use actix::prelude::*;
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use pagemill::actors::state::StateActor;
 use pagemill::actors::state::messages::*;
+use pagemill::actors::state::open::StateOptions;
 use pagemill::domain::batch::BatchEvent;
 use pagemill::domain::failure::ErrorType;
 use pagemill::domain::ids::*;
+use pagemill::domain::page::{PageEvent, StoredImage};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait,
+};
 use state_world::*;
+use tempfile::TempDir;
 
-/// Pages in one message of the scanner.
-const MESSAGE_PAGES: u32 = 5_000;
 /// Pages in one book.
 const BOOK_PAGES: u32 = 200;
-/// Pages in one batch.
-const BATCH_PAGES: u32 = 5_000;
+/// As the uploader claims by default: twice its concurrency.
+const CLAIMED_TOGETHER: usize = 32;
+/// As `results.verdicts_per_commit` is by default.
+const VERDICTS_TOGETHER: usize = 256;
 
 fn page(index: u32) -> NewPage {
     let (book, number) = (index / BOOK_PAGES, index % BOOK_PAGES + 1);
@@ -33,7 +50,7 @@ fn page(index: u32) -> NewPage {
             "Alabama".to_owned(),
             format!("School {:06}", index / BOOK_PAGES),
             "1849".to_owned(),
-            number.to_string(),
+            format!("{number:04}"),
         ],
         number,
         predecessor: former.clone(),
@@ -43,128 +60,440 @@ fn page(index: u32) -> NewPage {
     }
 }
 
-fn report(what: &str, rows: u32, since: Instant) {
-    let seconds = since.elapsed().as_secs_f64();
-    println!(
-        "{what}: {rows} rows, {:.0} rows/s",
-        f64::from(rows) / seconds
-    );
-}
-
-async fn register(world: &World, pages: u32) {
-    let start = Instant::now();
-    let mut first = 0;
-    while first < pages {
-        let last = pages.min(first + MESSAGE_PAGES);
-        let changes = ScanChanges {
-            register: (first..last).map(page).collect(),
-            ..ScanChanges::default()
-        };
-        world.tell(scan(changes, 0)).await.unwrap();
-        first = last;
-    }
-    report("registered", pages, start);
-    let start = Instant::now();
-    let changes = ScanChanges {
-        register: (0..pages.min(MESSAGE_PAGES)).map(page).collect(),
-        ..ScanChanges::default()
-    };
-    world.tell(scan(changes, 0)).await.unwrap();
-    report("found again", pages.min(MESSAGE_PAGES), start);
-}
-
 fn stored(key: &RecordKey) -> UploadRecord {
     let mut record = uploaded(1, 20);
     let name = RemoteName::from(format!("files/{key}"));
     if let Some((file, _facts)) = &mut record.stored {
         file.name = name.clone();
     }
-    let image = pagemill::domain::page::StoredImage {
+    let image = StoredImage {
         file: name,
         expires_at: at(20 + 2 * DAY),
     };
-    record.event = pagemill::domain::page::PageEvent::UploadStored { image };
+    record.event = PageEvent::UploadStored { image };
     record.key = key.clone();
     record
 }
 
-async fn one_batch(world: &World) {
-    let start = Instant::now();
-    let mut claim = claim(u64::from(BATCH_PAGES), 10);
-    claim.chained = false;
-    let claimed = world.tell(claim).await.unwrap();
-    let members: Vec<RecordKey> = claimed.pages.into_iter().map(|page| page.key).collect();
-    let rows = u32::try_from(members.len()).unwrap();
-    report("claimed", rows, start);
+fn claim_any(limit: usize) -> ClaimPages {
+    ClaimPages {
+        chained: false,
+        ..claim(limit as u64, 10)
+    }
+}
 
-    let start = Instant::now();
-    let uploads = members.iter().map(stored).collect();
-    world.tell(record_uploads(uploads, 20)).await.unwrap();
-    report("uploaded", rows, start);
+/// One step of a batch's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Register,
+    /// Claims and records all pages at once.
+    Upload,
+    /// Claims and records as many as the uploader does.
+    UploadInSmallParts,
+    Plan,
+    Judge,
+    Settle,
+}
 
-    let start = Instant::now();
-    world.tell(plan("b1", members.clone(), 100)).await.unwrap();
-    report("planned", rows, start);
+impl Step {
+    fn name(self) -> &'static str {
+        match self {
+            Step::Register => "ApplyScan",
+            Step::Upload => "ClaimPages, RecordUploads, all at once",
+            Step::UploadInSmallParts => "ClaimPages, RecordUploads, 32 together",
+            Step::Plan => "PlanBatch",
+            Step::Judge => "RecordVerdicts, 256 together",
+            Step::Settle => "SettleBatch",
+        }
+    }
+}
 
-    let start = Instant::now();
+async fn tell<M, R>(state: &Addr<StateActor>, message: M) -> R
+where
+    M: Message<Result = StateResult<R>> + Send + 'static,
+    R: Send + 'static,
+    StateActor: Handler<M>,
+{
+    state.send(message).await.unwrap().unwrap()
+}
+
+async fn open(path: &Path) -> Addr<StateActor> {
+    let options = StateOptions {
+        path: path.to_owned(),
+        unlock_behind_dead: false,
+    };
+    StateActor::open(options).await.unwrap().start()
+}
+
+/// Performs a step; the time begins when the messages are made.
+async fn perform(step: Step, state: &Addr<StateActor>, pages: &[NewPage]) -> Duration {
+    let keys: Vec<RecordKey> = pages.iter().map(|page| page.key.clone()).collect();
+    let since;
+    match step {
+        Step::Register => {
+            let changes = ScanChanges {
+                register: pages.to_vec(),
+                ..ScanChanges::default()
+            };
+            since = Instant::now();
+            tell(state, scan(changes, 0)).await;
+        }
+        Step::Upload => {
+            let uploads = keys.iter().map(stored).collect();
+            since = Instant::now();
+            let claimed = tell(state, claim_any(keys.len())).await;
+            assert_eq!(claimed.pages.len(), keys.len());
+            tell(state, record_uploads(uploads, 20)).await;
+        }
+        Step::UploadInSmallParts => {
+            since = Instant::now();
+            let mut done = 0;
+            while done < keys.len() {
+                let claimed = tell(state, claim_any(CLAIMED_TOGETHER)).await.pages;
+                done += claimed.len();
+                let uploads = claimed.iter().map(|page| stored(&page.key)).collect();
+                tell(state, record_uploads(uploads, 20)).await;
+            }
+        }
+        Step::Plan => {
+            since = Instant::now();
+            tell(state, plan("b1", keys, 100)).await;
+        }
+        Step::Judge => {
+            let parts: Vec<RecordVerdicts> = keys
+                .chunks(VERDICTS_TOGETHER)
+                .map(|keys| verdicts("b1", keys.iter().enumerate().map(verdict).collect()))
+                .collect();
+            since = Instant::now();
+            for part in parts {
+                tell(state, part).await;
+            }
+        }
+        Step::Settle => {
+            since = Instant::now();
+            tell(state, settle("b1")).await;
+        }
+    }
+    since.elapsed()
+}
+
+/// Every tenth answer is no good.
+fn verdict((place, key): (usize, &RecordKey)) -> pagemill::domain::attempt::Verdict {
+    let mut verdict = if place % 10 == 9 {
+        rejected(1, ErrorType::Validation, again())
+    } else {
+        accepted(1)
+    };
+    verdict.key = key.clone();
+    verdict
+}
+
+/// What lies between two steps and is not measured.
+async fn prepare(step: Step, state: &Addr<StateActor>, pages: &[NewPage]) {
+    if step != Step::Judge {
+        return;
+    }
     let mut lines = spooled("b1", []);
-    lines.included = members
+    lines.included = pages
         .iter()
-        .map(|key| IncludedMember {
-            key: key.clone(),
+        .map(|page| IncludedMember {
+            key: page.key.clone(),
             prompt_sha256: sha("prompt"),
             context_sha256: None,
         })
         .collect();
-    world.tell(lines).await.unwrap();
-    report("spooled", rows, start);
-
-    let begin = BeginSubmit {
-        batch: batch("b1"),
-        at: at(220),
-    };
-    world.tell(begin).await.unwrap();
+    tell(state, lines).await;
+    let batch = batch("b1");
+    tell(state, BeginSubmit { batch, at: at(220) }).await;
     let remote = RemoteName::from("batches/b1");
     let accept = BatchEvent::SubmitAccepted { remote };
-    world.tell(record_submit("b1", accept)).await.unwrap();
-    world.ready("b1").await;
+    tell(state, record_submit("b1", accept)).await;
+    let offered = Some(BatchEvent::ResultsOffered);
+    tell(state, poll("b1", "BATCH_STATE_SUCCEEDED", offered)).await;
+    tell(state, collect("b1")).await;
+}
 
-    let start = Instant::now();
-    world.tell(collect("b1")).await.unwrap();
-    report("collected", rows, start);
+/// The databases before and after a step.
+struct Stop {
+    step: Step,
+    before: PathBuf,
+    floor: Floor,
+}
 
-    let start = Instant::now();
-    for chunk in members.chunks(1_000) {
-        let judged = chunk.iter().enumerate().map(|(place, key)| {
-            let mut verdict = if place % 10 == 0 {
-                rejected(1, ErrorType::Validation, again())
-            } else {
-                accepted(1)
-            };
-            verdict.key = key.clone();
-            verdict
-        });
-        world.tell(verdicts("b1", judged.collect())).await.unwrap();
+/// Database files of the whole way.
+struct Way {
+    folder: TempDir,
+    pages: Vec<NewPage>,
+    stops: Vec<Stop>,
+}
+
+impl Way {
+    async fn new(count: u32) -> Self {
+        let mut way = Way {
+            folder: tempfile::tempdir().unwrap(),
+            pages: (0..count).map(page).collect(),
+            stops: Vec::new(),
+        };
+        let mut last = way.folder.path().join("start.db");
+        let state = open(&last).await;
+        tell(&state, start_run()).await;
+        tell(&state, Close {}).await;
+        let steps = [
+            Step::Register,
+            Step::Upload,
+            Step::Plan,
+            Step::Judge,
+            Step::Settle,
+        ];
+        for step in steps {
+            let state = open(&last).await;
+            prepare(step, &state, &way.pages).await;
+            tell(&state, Close {}).await;
+            let after = way.folder.path().join(format!("{step:?}.db"));
+            fs::copy(&last, &after).unwrap();
+            let state = open(&after).await;
+            perform(step, &state, &way.pages).await;
+            tell(&state, Close {}).await;
+            let floor = Floor::between(&last, &after).await;
+            way.stops.push(Stop {
+                step,
+                before: last,
+                floor,
+            });
+            last = after;
+        }
+        way
     }
-    report("judged", rows, start);
 
-    let start = Instant::now();
-    world.tell(settle("b1")).await.unwrap();
-    report("settled", rows, start);
+    /// A copy of a database in a folder of its own, on disk before the time begins.
+    fn copy(&self, database: &Path) -> (TempDir, PathBuf) {
+        let folder = TempDir::new_in(self.folder.path()).unwrap();
+        let path = folder.path().join("state.db");
+        fs::copy(database, &path).unwrap();
+        File::open(&path).unwrap().sync_all().unwrap();
+        (folder, path)
+    }
+
+    async fn through_the_actor(&self, step: Step, before: &Path) -> Duration {
+        let (_folder, path) = self.copy(before);
+        let state = open(&path).await;
+        let took = perform(step, &state, &self.pages).await;
+        tell(&state, Close {}).await;
+        took
+    }
+
+    async fn by_sqlite_alone(&self, stop: &Stop) -> Duration {
+        let (_folder, path) = self.copy(&stop.before);
+        stop.floor.run(&path).await
+    }
 }
 
-#[actix::main]
-async fn main() {
-    let pages = std::env::args().find_map(|argument| argument.parse().ok());
-    let world = World::new().await;
-    register(&world, pages.unwrap_or(20_000)).await;
-    one_batch(&world).await;
-    let start = Instant::now();
-    let ask = ListWork {
-        scope: ScopeToken::from("scope"),
-        chained: true,
-        at: at(900),
-    };
-    world.tell(ask).await.unwrap();
-    println!("work left: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
+/// The changes of a step as statements over a file that holds the rows.
+struct Floor {
+    difference: PathBuf,
+    statements: Vec<String>,
 }
+
+impl Floor {
+    async fn between(before: &Path, after: &Path) -> Self {
+        let difference = after.with_extension("difference");
+        // A connection that makes no file attaches none that is not there.
+        File::create(&difference).unwrap();
+        let db = connect(after).await;
+        attach(&db, before, "old").await;
+        attach(&db, &difference, "difference").await;
+        let tables = ask(
+            &db,
+            "SELECT name FROM main.sqlite_master
+             WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY rowid",
+        )
+        .await;
+        let mut statements = Vec::new();
+        for table in tables {
+            statements.extend(Floor::of_table(&db, &table).await);
+        }
+        db.close().await.unwrap();
+        Floor {
+            difference,
+            statements,
+        }
+    }
+
+    async fn of_table(db: &DatabaseConnection, table: &str) -> Vec<String> {
+        let columns = ask(
+            db,
+            &format!("SELECT name FROM pragma_table_info('{table}')"),
+        )
+        .await;
+        let keys = ask(
+            db,
+            &format!("SELECT name FROM pragma_table_info('{table}') WHERE pk > 0"),
+        )
+        .await;
+        let same = |a: &str, b: &str| each(&keys, " AND ", |k| format!("{a}.{k} = {b}.{k}"));
+        let all = columns.join(", ");
+        let mut statements = Vec::new();
+        let inserted = format!(
+            "SELECT {all} FROM main.{table} AS n
+             WHERE NOT EXISTS (SELECT 1 FROM old.{table} AS o WHERE {})",
+            same("o", "n")
+        );
+        if kept(db, &format!("{table}_inserted"), &inserted).await {
+            statements.push(format!(
+                "INSERT INTO main.{table} ({all}) SELECT {all} FROM difference.{table}_inserted"
+            ));
+        }
+        let moved = each(&columns, " OR ", |c| format!("o.{c} IS NOT n.{c}"));
+        let both = format!(
+            "main.{table} AS n JOIN old.{table} AS o ON {}",
+            same("o", "n")
+        );
+        let changed = format!(
+            "SELECT {} FROM {both} WHERE {moved}",
+            each(&columns, ", ", |c| { format!("n.{c} AS {c}") })
+        );
+        if kept(db, &format!("{table}_changed"), &changed).await {
+            let mut touched = Vec::new();
+            for column in &columns {
+                let moves =
+                    format!("SELECT count(*) FROM {both} WHERE o.{column} IS NOT n.{column}");
+                if ask(db, &moves).await != ["0"] {
+                    touched.push(column.clone());
+                }
+            }
+            statements.push(format!(
+                "UPDATE main.{table} SET {} FROM difference.{table}_changed AS d WHERE {}",
+                each(&touched, ", ", |c| format!("{c} = d.{c}")),
+                same(table, "d")
+            ));
+        }
+        let deleted = format!(
+            "SELECT {all} FROM old.{table} AS o
+             WHERE NOT EXISTS (SELECT 1 FROM main.{table} AS n WHERE {})",
+            same("o", "n")
+        );
+        if kept(db, &format!("{table}_deleted"), &deleted).await {
+            let keys = keys.join(", ");
+            statements.push(format!(
+                "DELETE FROM main.{table}
+                 WHERE ({keys}) IN (SELECT {keys} FROM difference.{table}_deleted)"
+            ));
+        }
+        statements
+    }
+
+    async fn run(&self, path: &Path) -> Duration {
+        let db = connect(path).await;
+        attach(&db, &self.difference, "difference").await;
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let since = Instant::now();
+        let transaction = db.begin_with_options(options).await.unwrap();
+        transaction
+            .execute_unprepared("PRAGMA defer_foreign_keys = ON")
+            .await
+            .unwrap();
+        for statement in &self.statements {
+            let done = transaction.execute_unprepared(statement).await.unwrap();
+            assert!(done.rows_affected() > 0, "{statement}");
+        }
+        transaction.commit().await.unwrap();
+        let took = since.elapsed();
+        db.close().await.unwrap();
+        took
+    }
+}
+
+fn each(names: &[String], between: &str, show: impl Fn(&str) -> String) -> String {
+    let shown: Vec<String> = names.iter().map(|name| show(name)).collect();
+    shown.join(between)
+}
+
+/// Keeps what a question gives as a table of the difference; says whether there was anything.
+async fn kept(db: &DatabaseConnection, table: &str, question: &str) -> bool {
+    let sql = format!("CREATE TABLE difference.{table} AS {question}");
+    db.execute_unprepared(&sql).await.unwrap();
+    let count = format!("SELECT count(*) FROM difference.{table}");
+    ask(db, &count).await != ["0"]
+}
+
+async fn attach(db: &DatabaseConnection, path: &Path, name: &str) {
+    let sql = format!("ATTACH DATABASE '{}' AS {name}", path.display());
+    db.execute_unprepared(&sql).await.unwrap();
+}
+
+/// One connection with the pragmas that StateActor's has.
+async fn connect(path: &Path) -> DatabaseConnection {
+    let file = path.to_owned();
+    let mut options = ConnectOptions::new("sqlite:file");
+    options
+        .max_connections(1)
+        .min_connections(1)
+        .idle_timeout(None::<Duration>)
+        .max_lifetime(None::<Duration>)
+        .test_before_acquire(false)
+        .sqlx_logging(false)
+        .map_sqlx_sqlite_opts(move |sqlite| {
+            sqlite
+                .filename(&file)
+                .foreign_keys(true)
+                .pragma("journal_mode", "WAL")
+                .pragma("synchronous", "FULL")
+                .pragma("wal_autocheckpoint", "10000")
+                .pragma("cache_size", "-65536")
+                .pragma("temp_store", "MEMORY")
+        });
+    Database::connect(options).await.unwrap()
+}
+
+fn recording(criterion: &mut Criterion) {
+    let system = actix::System::new();
+    let count = size::size("PAGEMILL_BENCH_ROWS", 5_000);
+    let way = system.block_on(Way::new(count));
+    for stop in &way.stops {
+        let mut group = criterion.benchmark_group(format!("state/{:?}", stop.step));
+        group.sampling_mode(SamplingMode::Flat);
+        group.throughput(Throughput::Elements(u64::from(count)));
+        group.bench_function("floor: SQLite alone", |bencher| {
+            bencher.iter_custom(|times| {
+                system.block_on(async {
+                    let mut total = Duration::ZERO;
+                    for _ in 0..times {
+                        total += way.by_sqlite_alone(stop).await;
+                    }
+                    total
+                })
+            });
+        });
+        let variants: &[Step] = match stop.step {
+            Step::Upload => &[Step::Upload, Step::UploadInSmallParts],
+            _ => std::slice::from_ref(&stop.step),
+        };
+        for step in variants {
+            group.bench_function(step.name(), |bencher| {
+                bencher.iter_custom(|times| {
+                    system.block_on(async {
+                        let mut total = Duration::ZERO;
+                        for _ in 0..times {
+                            total += way.through_the_actor(*step, &stop.before).await;
+                        }
+                        total
+                    })
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_secs(2));
+    targets = recording
+}
+criterion_main!(benches);

@@ -14,7 +14,7 @@ use super::busy::Busy;
 use super::hint::{BatchSubmitted, PagesReleased, PagesUploaded, Tick};
 use super::state::StateActor;
 use super::state::messages::{
-    BatchRow, ListBatches, ListUploaded, ListWork, PlanBatch, StateError, Uploaded, WorkLeft,
+    BatchRow, ListBatches, ListUploaded, ListWork, PlanBatch, StateError, Uploaded,
 };
 use super::uploader::transfer::Transfer;
 use crate::decide::pack::{self, Candidate, Limits, Packed, Timing};
@@ -315,13 +315,8 @@ impl Desk {
     /// Plans one batch if there is one to plan; says whether it did.
     async fn plan(&self, more_may_come: bool) -> Result<bool, StateError> {
         let now = self.ports.clock.now();
-        // Asked before the pages are listed: what is uploaded in between is then in the list, and
-        // a batch is never sent as if it could not grow while its company stands beside it.
-        let work = self.work().await?;
-        if work.uploaded == 0 {
-            return Ok(false);
-        }
-        let more = more_may_come || more_can_come(&work);
+        // Asked before the list is: what can no longer come by now stands in the list.
+        let more = more_may_come || self.more_can_come().await?;
         let waiting = ListUploaded {
             scope: self.options.scope.clone(),
             limit: u64::from(self.options.limits.pages_max) * CANDIDATES_A_PAGE,
@@ -386,19 +381,16 @@ impl Desk {
         pack::pack(&candidates, self.options.limits)
     }
 
-    async fn work(&self) -> Result<WorkLeft, StateError> {
+    /// Whether a page could still join without a batch having to end first.
+    async fn more_can_come(&self) -> Result<bool, StateError> {
         let question = ListWork {
             scope: self.options.scope.clone(),
             chained: self.options.chained,
             at: self.ports.clock.now(),
         };
-        answered(self.peers.state.send(question).await)
+        let work = answered(self.peers.state.send(question).await)?;
+        Ok(work.uploading > 0 || work.runnable > 0 || work.validating > 0)
     }
-}
-
-/// Whether a page could still join without a batch having to end first.
-fn more_can_come(work: &WorkLeft) -> bool {
-    work.uploading > 0 || work.runnable > 0 || work.validating > 0
 }
 
 /// More live batches than this are never looked at in one question.

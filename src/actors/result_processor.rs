@@ -28,8 +28,8 @@ use crate::ports::result_sink::ResultSink;
 use crate::prompt::Validator;
 
 mod collection;
-mod index;
-mod judge;
+pub mod index;
+pub mod judge;
 
 use collection::{Collection, CollectionEnd};
 pub use judge::JudgeRules;

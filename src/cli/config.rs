@@ -26,22 +26,22 @@ pub struct ConfigArgs {
 /// What to look at.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum ConfigCommand {
-    /// Tells everything that is wrong with the configuration, its prompt and its schema.
+    /// Tell everything that is wrong with the configuration, its prompt and its schema
     Check {
-        /// Print JSON.
+        /// Print JSON instead of text
         #[arg(long)]
         json: bool,
     },
-    /// Prints the settings in force, without the key.
+    /// Print the settings in force, without the key
     Show {
-        /// Print one setting a line, with where it comes from.
+        /// Print one setting a line, with where it comes from
         #[arg(long)]
         origin: bool,
-        /// Print JSON.
+        /// Print JSON instead of text
         #[arg(long)]
         json: bool,
     },
-    /// Prints a JSON Schema of the configuration file, for editors.
+    /// Print a JSON Schema of the configuration file, for editors
     Schema,
 }
 

@@ -23,7 +23,7 @@ pub struct EmulatorArgs {
     /// How long a job takes, in milliseconds
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     pub batch_latency_ms: u64,
-    /// Seed of the faults' dice; instead of the profile's
+    /// Seed of the faults' dice: the same seed and requests meet the same faults [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 }

@@ -31,6 +31,8 @@ Examples:
   pagemill run --dry-run            say what a run would do; opens no socket
   pagemill run --limit 20           try it on twenty pages
   pagemill run                      work until nothing is left to do
+  pagemill status                   counts, live batches and cost, also while a run goes on
+  pagemill failures --summary       what went wrong, by type, and the newest failures
 
 Exit codes: 0 all done; 1 failed; 2 usage; 3 finished, but pages are dead or in review;
 5 state is in use by another process; 69 provider unavailable; 75 stopped with work left
@@ -42,17 +44,20 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// The heading of what every command takes.
+const COMMON: &str = "Options of every command";
+
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
     /// The configuration file [default: pagemill.yaml, or PAGEMILL_CONFIG]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// How log lines look: human, json, or auto (human on a terminal)
-    #[arg(long, global = true, value_name = "FORMAT", value_parser = ["human", "json", "auto"])]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "FORMAT", value_parser = ["human", "json", "auto"])]
     pub log_format: Option<String>,
     /// What is logged: error, warn, info, debug, trace, or a filter such as pagemill=debug
-    #[arg(long, global = true, value_name = "LEVEL")]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "LEVEL")]
     pub log_level: Option<String>,
 }
 
@@ -66,7 +71,7 @@ pub enum Command {
     Emulator(emulator::EmulatorArgs),
     /// Show counts, live batches, remote bytes and cost
     Status(status::StatusArgs),
-    /// Analyze failures
+    /// Show what went wrong: failures by type, and the newest ones
     Failures(failures::FailuresArgs),
     /// Check, show or describe the configuration
     Config(config::ConfigArgs),

@@ -64,7 +64,7 @@ pub enum FaultProfileError {
     #[error("the fault profile cannot be read: {0}")]
     Unreadable(#[from] serde_yaml::Error),
     /// A key that names no fault.
-    #[error("the fault profile has no key '{key}'{}", .suggestion.as_ref().map(|known| format!(", did you mean '{known}'?")).unwrap_or_default())]
+    #[error("the fault profile has no key '{key}'{}", did_you_mean(.suggestion.as_deref()))]
     UnknownKey {
         /// The key as written.
         key: String,
@@ -371,6 +371,12 @@ fn unknown_key(key: &str) -> FaultProfileError {
         key: key.to_owned(),
         suggestion,
     }
+}
+
+fn did_you_mean(suggestion: Option<&str>) -> String {
+    suggestion
+        .map(|known| format!(", did you mean '{known}'?"))
+        .unwrap_or_default()
 }
 
 /// Compares a text with a pattern in which `*` stands for any text, also none.

@@ -207,11 +207,11 @@ impl Files {
         Some(found)
     }
 
-    /// Puts a file on the shelf; gives it back when the id is taken.
-    pub(super) fn insert(&self, file: StoredFile) -> Result<Arc<StoredFile>, StoredFile> {
+    /// Puts a file on the shelf, unless its id is taken.
+    pub(super) fn insert(&self, file: StoredFile) -> Option<Arc<StoredFile>> {
         let mut shelf = self.lock();
         if shelf.by_id.contains_key(&file.id) {
-            return Err(file);
+            return None;
         }
         let file = Arc::new(file);
         shelf.sequence += 1;
@@ -222,7 +222,7 @@ impl Files {
         shelf
             .by_id
             .insert(file.id.clone(), (sequence, Arc::clone(&file)));
-        Ok(file)
+        Some(file)
     }
 
     /// Takes a file off the shelf.

@@ -3,9 +3,8 @@
 //! A job's state is read off the clock. Only its answers are made, once, when its time has come
 //! (`run.rs`).
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -49,7 +48,7 @@ pub(super) struct Plan {
     running: Duration,
     finish: Duration,
     pub(super) fate: Fate,
-    pub(super) listed_after: Duration,
+    listed_after: Duration,
     results_unnamed: Duration,
     pub(super) results_unreadable: Duration,
     without_counts: bool,
@@ -122,25 +121,6 @@ pub(super) struct Order {
     pub(super) priority: Option<String>,
     pub(super) input: Input,
     pub(super) requests: u64,
-}
-
-/// All jobs of the project.
-#[derive(Default)]
-pub(super) struct Jobs {
-    board: Mutex<Board>,
-}
-
-#[derive(Default)]
-struct Board {
-    by_age: BTreeMap<u64, Arc<Job>>,
-    by_id: HashMap<String, u64>,
-    sequence: u64,
-}
-
-/// A page of the list and the token of the next one.
-pub(super) struct JobPage {
-    pub(super) jobs: Vec<Arc<Job>>,
-    pub(super) next: Option<u64>,
 }
 
 impl Plan {
@@ -226,6 +206,11 @@ impl Job {
         } else {
             Phase::Due
         }
+    }
+
+    /// Says whether lists show the job yet.
+    pub(super) fn is_listed(&self, now: Instant) -> bool {
+        now.duration_since(self.born) >= self.plan.listed_after
     }
 
     /// When the job is due, if nobody cancels it.
@@ -432,74 +417,5 @@ impl Outcome {
             End::Cancelled => "cancelled",
             End::Expired => "expired",
         }
-    }
-}
-
-impl Jobs {
-    /// Puts a job on the board.
-    pub(super) fn insert(&self, job: Arc<Job>) {
-        let mut board = self.lock();
-        board.sequence += 1;
-        let sequence = board.sequence;
-        board.by_id.insert(job.id.clone(), sequence);
-        board.by_age.insert(sequence, job);
-    }
-
-    /// Finds a job by its id.
-    pub(super) fn find(&self, id: &str) -> Option<Arc<Job>> {
-        let board = self.lock();
-        board
-            .by_id
-            .get(id)
-            .and_then(|sequence| board.by_age.get(sequence))
-            .cloned()
-    }
-
-    /// Takes a job off the board.
-    pub(super) fn remove(&self, id: &str) -> Option<Arc<Job>> {
-        let mut board = self.lock();
-        let sequence = board.by_id.remove(id)?;
-        board.by_age.remove(&sequence)
-    }
-
-    /// Lists the visible jobs, newest first, older than a token.
-    pub(super) fn page(&self, before: Option<u64>, size: usize, now: Instant) -> JobPage {
-        let board = self.lock();
-        let older = board.by_age.range(..before.unwrap_or(u64::MAX)).rev();
-        let visible = |job: &Job| now.duration_since(job.born) >= job.plan.listed_after;
-        let mut visible = older.filter(|(_, job)| visible(job));
-        let chosen: Vec<_> = visible.by_ref().take(size).collect();
-        let next = visible
-            .next()
-            .and_then(|_| chosen.last())
-            .map(|(sequence, _)| **sequence);
-        JobPage {
-            jobs: chosen.into_iter().map(|(_, job)| Arc::clone(job)).collect(),
-            next,
-        }
-    }
-
-    /// How many jobs have not ended.
-    pub(super) fn live(&self) -> u64 {
-        let board = self.lock();
-        board
-            .by_age
-            .values()
-            .filter(|job| job.outcome().is_none())
-            .count() as u64
-    }
-
-    /// Forgets all jobs and stops their processing.
-    pub(super) fn forget(&self) {
-        let mut board = self.lock();
-        board.by_age.values().for_each(|job| job.delete());
-        *board = Board {
-            sequence: board.sequence,
-            ..Board::default()
-        };
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

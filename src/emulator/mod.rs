@@ -12,6 +12,7 @@
 mod answering;
 mod answers;
 mod batches;
+mod board;
 mod control;
 mod dice;
 mod downloads;
@@ -19,6 +20,7 @@ mod errors;
 mod faults;
 mod files;
 mod jobs;
+mod kept;
 mod ledger;
 mod requests;
 mod rows;
@@ -36,6 +38,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 pub use faults::{FaultProfile, FaultProfileError};
@@ -108,6 +111,9 @@ pub struct Emulator {
     address: SocketAddr,
     server: ServerHandle,
     thread: Option<JoinHandle<()>>,
+    /// Held here and not by the world, so that it is gone when the handle is: the server's workers
+    /// may outlive the thread that started them by a moment.
+    _folder: TempDir,
 }
 
 impl Emulator {
@@ -121,7 +127,11 @@ impl Emulator {
             .prefix("pagemill-emulator-")
             .tempdir();
         let folder = folder.map_err(EmulatorError::Start)?;
-        let world = Arc::new(World::new(options, base_url(address), folder));
+        let world = Arc::new(World::new(
+            options,
+            base_url(address),
+            folder.path().to_owned(),
+        ));
         let (ready, started) = oneshot::channel();
         let shared = Arc::clone(&world);
         let thread = std::thread::Builder::new()
@@ -137,6 +147,7 @@ impl Emulator {
             address,
             server,
             thread: Some(thread),
+            _folder: folder,
         })
     }
 

@@ -284,7 +284,7 @@ enum Sink {
 
 impl Sink {
     fn file(world: &World, job: &Job) -> Result<Self, Stop> {
-        let path = world.folder.path().join(job.results_id());
+        let path = world.folder.join(job.results_id());
         let writer = BufWriter::new(File::create_new(&path)?);
         Ok(Sink::File {
             writer,

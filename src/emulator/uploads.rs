@@ -1,9 +1,7 @@
 //! The resumable upload protocol: start, chunks, query, finalize, cancel.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -18,7 +16,8 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::answering::{self, header, json_answer};
 use super::errors::{Refusal, RetryHint};
 use super::faults::Fault;
-use super::files::{self, Content, DiskFile, StoredFile};
+use super::files::{self, StoredFile};
+use super::kept::Kept;
 use super::ledger::Tally;
 use super::requests;
 use super::world::{World, random_id};
@@ -28,9 +27,6 @@ pub(super) const GRANULARITY: u64 = 8_388_608;
 
 /// The largest file the API takes.
 const FILE_BYTES_MAX: u64 = 2_147_483_648;
-
-/// Content up to this size stays in memory.
-const MEMORY_BYTES_MAX: usize = 1_048_576;
 
 /// All upload sessions by upload id.
 #[derive(Default)]
@@ -52,8 +48,12 @@ struct Session {
 
 /// How far an upload is.
 enum Progress {
-    Active(Received),
-    Final(Arc<StoredFile>),
+    /// Boxed, so that the many sessions that have ended stay small.
+    Active(Box<Received>),
+    /// The file is looked up when it is asked for: a session must not keep a deleted one alive.
+    Final {
+        bytes: u64,
+    },
     Cancelled,
 }
 
@@ -62,13 +62,6 @@ struct Received {
     bytes: u64,
     hasher: Sha256,
     kept: Kept,
-}
-
-/// Where committed bytes are; what lies beyond `Received::bytes` is of an unfinished chunk.
-enum Kept {
-    Nothing,
-    Memory(Vec<u8>),
-    Disk(File, DiskFile),
 }
 
 /// What a chunk request asks for.
@@ -127,7 +120,7 @@ pub(super) fn start(
         declared,
         created: Timestamp::now(),
         born: Instant::now(),
-        progress: Progress::Active(received),
+        progress: Progress::Active(Box::new(received)),
     };
     let upload_id = random_id(41);
     let url = format!(
@@ -317,60 +310,21 @@ async fn take(
         }
         taken.bytes += piece.len() as u64;
         taken.hasher.update(&piece);
-        received
-            .kept
-            .push(&piece, world.folder.path())
-            .map_err(broken)?;
+        received.kept.push(&piece, &world.folder).map_err(broken)?;
     }
     Ok(taken)
 }
 
-impl Kept {
-    /// Drops what lies beyond the committed bytes.
-    fn rewind(&mut self, bytes: u64) -> io::Result<()> {
-        match self {
-            Kept::Nothing => {}
-            Kept::Memory(kept) => kept.truncate(usize::try_from(bytes).unwrap_or(usize::MAX)),
-            Kept::Disk(file, _) => {
-                file.set_len(bytes)?;
-                file.seek(SeekFrom::Start(bytes))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn push(&mut self, piece: &[u8], folder: &Path) -> io::Result<()> {
-        if let Kept::Memory(kept) = self
-            && kept.len() + piece.len() > MEMORY_BYTES_MAX
-        {
-            let path: PathBuf = folder.join(format!("upload-{}", random_id(24)));
-            let mut file = File::options()
-                .read(true)
-                .write(true)
-                .create_new(true)
-                .open(&path)?;
-            file.write_all(kept)?;
-            *self = Kept::Disk(file, DiskFile::new(path));
-        }
-        match self {
-            Kept::Nothing => Ok(()),
-            Kept::Memory(kept) => {
-                kept.extend_from_slice(piece);
-                Ok(())
-            }
-            Kept::Disk(file, _) => file.write_all(piece),
-        }
-    }
-}
-
 impl Session {
     fn query(&self, world: &World) -> HttpResponse {
-        match &self.progress {
-            Progress::Final(file) => {
+        let mut builder = status(HttpResponse::Ok(), &self.progress);
+        let ended = matches!(self.progress, Progress::Final { .. });
+        match world.files.find(&self.id).filter(|_| ended) {
+            Some(file) => {
                 let body = json!({"file": file.resource(&world.base_url, Instant::now())});
-                json_answer(&mut status(HttpResponse::Ok(), &self.progress), &body)
+                json_answer(&mut builder, &body)
             }
-            _ => status(HttpResponse::Ok(), &self.progress).finish(),
+            None => builder.finish(),
         }
     }
 
@@ -410,20 +364,15 @@ impl Session {
                 .map(|span| now + span),
             failed: world.dice.hits(Fault::FileFailed, &name),
             generated: false,
-            content: match received.kept {
-                Kept::Nothing => Content::Forgotten,
-                Kept::Memory(kept) => Content::Memory(kept),
-                Kept::Disk(_, kept) => Content::Disk(kept),
-            },
+            content: received.kept.into_content(),
         };
-        let file = match world.files.insert(file) {
-            Ok(file) => file,
-            Err(file) => return Ok(refused(&self.progress, &Refusal::already_exists(&file.id))),
+        let Some(file) = world.files.insert(file) else {
+            return Ok(refused(&self.progress, &Refusal::already_exists(&self.id)));
         };
         world.ledger.add(Tally::UploadFinalized, 1);
         world.ledger.bytes_live(world.files.weight().bytes);
         let body = json!({"file": file.resource(&world.base_url, now)});
-        self.progress = Progress::Final(file);
+        self.progress = Progress::Final { bytes: file.bytes };
         if world.dice.hits(Fault::UploadFinalizeLostAnswer, &name) {
             return Ok(answering::broken());
         }
@@ -479,7 +428,7 @@ impl Uploads {
 fn status(mut builder: HttpResponseBuilder, progress: &Progress) -> HttpResponseBuilder {
     let (word, bytes) = match progress {
         Progress::Active(received) => ("active", Some(received.bytes)),
-        Progress::Final(file) => ("final", Some(file.bytes)),
+        Progress::Final { bytes } => ("final", Some(*bytes)),
         Progress::Cancelled => ("cancelled", None),
     };
     builder.insert_header(("X-Goog-Upload-Status", word));

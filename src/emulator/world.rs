@@ -1,14 +1,14 @@
 //! Everything the emulator holds, shared by all of its threads.
 
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::EmulatorOptions;
+use super::board::Jobs;
 use super::dice::Dice;
 use super::files::Files;
-use super::jobs::Jobs;
 use super::ledger::{FileEntry, Ledger, LedgerSnapshot};
 use super::uploads::Uploads;
 
@@ -22,15 +22,15 @@ pub(super) struct World {
     pub(super) files: Files,
     pub(super) uploads: Uploads,
     pub(super) jobs: Jobs,
-    /// Where large contents lie; goes away with the world.
-    pub(super) folder: TempDir,
+    /// Where large contents lie; the handle of the emulator removes it.
+    pub(super) folder: PathBuf,
     /// Tells work in progress that nobody waits for it any more.
     pub(super) stopping: AtomicBool,
 }
 
 impl World {
     /// Makes an empty project.
-    pub(super) fn new(options: EmulatorOptions, base_url: String, folder: TempDir) -> Self {
+    pub(super) fn new(options: EmulatorOptions, base_url: String, folder: PathBuf) -> Self {
         let seed = match options.seed {
             0 => options.faults.seed.unwrap_or(0),
             given => given,

@@ -1,0 +1,470 @@
+//! The whole pipeline over pages that stand alone, against the emulator in this process, which
+//! takes no time to "think": pages a second from the scan to the last deletion. And uploads alone.
+//!
+//! The floor is a program without a state: the same client, the same requests, the same durable
+//! files, in a plain loop over batches. It cannot be stopped and started again, retries nothing and
+//! judges nothing; what the pipeline takes beyond it is the price of that. Server and client share
+//! the machine, in the floor as in the pipeline.
+
+#[path = "kit/bare.rs"]
+mod bare;
+#[path = "kit/size.rs"]
+mod size;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use actix::Actor;
+use bare::BareLine;
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use futures_util::StreamExt;
+use futures_util::stream;
+use pagemill::actors::conductor::RunEnd;
+use pagemill::actors::state::StateActor;
+use pagemill::actors::state::messages::Summarize;
+use pagemill::actors::state::open::StateOptions;
+use pagemill::adapters::gemini::{CHUNK_BYTES, GeminiClient, GeminiOptions, SecretText};
+use pagemill::adapters::system_clock;
+use pagemill::demo::dataset;
+use pagemill::domain::ids::{RemoteName, Sha256Hex};
+use pagemill::domain::page::PageStage;
+use pagemill::domain::remote::{RemoteFile, RemoteOutput};
+use pagemill::emulator::{Emulator, EmulatorOptions};
+use pagemill::pipeline::from_settings::{self, RunRequest};
+use pagemill::pipeline::{self, Plan};
+use pagemill::ports::batch_api::BatchApi;
+use pagemill::ports::file_api::{FileApi, Upload};
+use pagemill::settings::{self, Settings, Sources};
+use pagemill::wire::request::{self, LineParts};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+/// Pages in one folder.
+const BOOK_PAGES: u32 = 250;
+/// As the settings have it by default.
+const BATCH_PAGES: usize = 100;
+const CONCURRENCY: usize = 16;
+const DELETIONS: usize = 8;
+const WRITERS: usize = 16;
+/// In place of 250 ms and 30 s, which a run without latency would mostly wait for.
+const BEAT: Duration = Duration::from_millis(10);
+
+const IMAGE: &[u8] = include_bytes!("../assets/demo/pages/howard-1.jpg");
+const LABEL: &[u8] = include_bytes!("../assets/demo/labels/howard-1.json");
+const KEY: &str = "bench-key-of-no-account";
+const MODEL: &str = "gemini-3.8-flash";
+
+/// One page: key, and its path below each folder, without the extension.
+struct Page {
+    key: String,
+    path: String,
+}
+
+/// A project of many pages with one small image.
+struct Project {
+    folder: TempDir,
+    pages: Vec<Page>,
+    image_sha256: Sha256Hex,
+}
+
+impl Project {
+    fn new(count: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        dataset::create(&folder.path().join("demo")).unwrap();
+        let pages: Vec<Page> = (0..count)
+            .map(|index| {
+                let (book, page) = (index / BOOK_PAGES, index % BOOK_PAGES + 1);
+                Page {
+                    key: format!("Alabama:School {book:06}:1849:{page}"),
+                    path: format!("Alabama/School {book:06}/1849/{page}"),
+                }
+            })
+            .collect();
+        let project = Project {
+            folder,
+            pages,
+            image_sha256: Sha256Hex::new(hex::encode(Sha256::digest(IMAGE))),
+        };
+        for page in &project.pages {
+            let label = project.path("labels", page, "json");
+            let image = project.image(page);
+            for path in [&label, &image] {
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+            }
+            fs::write(label, LABEL).unwrap();
+            fs::write(image, IMAGE).unwrap();
+        }
+        project
+    }
+
+    fn path(&self, below: &str, page: &Page, extension: &str) -> PathBuf {
+        let root = self.folder.path().join(below);
+        root.join(format!("{}.{extension}", page.path))
+    }
+
+    fn image(&self, page: &Page) -> PathBuf {
+        self.path("images", page, "jpg")
+    }
+
+    fn upload(&self, page: &Page) -> Upload {
+        Upload {
+            display_name: format!("bench-{}", page.key.len()),
+            mime: "image/jpeg".to_owned(),
+            path: self.image(page),
+            bytes: IMAGE.len() as u64,
+            sha256: self.image_sha256.clone(),
+        }
+    }
+
+    /// A folder for what one run leaves behind.
+    fn scratch(&self) -> TempDir {
+        TempDir::new_in(self.folder.path()).unwrap()
+    }
+
+    fn settings(&self, emulator: &Emulator, scratch: &Path) -> Settings {
+        let demo = self.folder.path().join("demo");
+        let at = |path: &Path| format!("'{}'", path.display());
+        let flags = [
+            (
+                "paths.label_source_dir",
+                at(&self.folder.path().join("labels")),
+            ),
+            (
+                "paths.image_source_dir",
+                at(&self.folder.path().join("images")),
+            ),
+            ("paths.output_dir", at(&scratch.join("outputs"))),
+            ("paths.work_dir", at(&scratch.join("work"))),
+            ("execution.batch_size_limit", BATCH_PAGES.to_string()),
+            ("execution.max_concurrent_batches", "10".to_owned()),
+            ("execution.context", "none".to_owned()),
+            ("batch.fill_wait_seconds", "5".to_owned()),
+            ("files.uploads_per_second", "0".to_owned()),
+        ];
+        let sources = Sources {
+            file: Some(demo.join("pagemill.yaml")),
+            env: [
+                ("GEMINI_API_KEY".to_owned(), KEY.to_owned()),
+                ("GOOGLE_GEMINI_BASE_URL".to_owned(), emulator.base_url()),
+            ]
+            .into(),
+            flags: flags
+                .into_iter()
+                .map(|(path, text)| (path.to_owned(), text))
+                .collect(),
+            cwd: demo,
+        };
+        settings::load(sources).unwrap().settings
+    }
+}
+
+async fn emulator() -> Emulator {
+    Emulator::start(EmulatorOptions::default()).await.unwrap()
+}
+
+fn client(emulator: &Emulator) -> GeminiClient {
+    GeminiClient::new(GeminiOptions {
+        base_url: emulator.base_url(),
+        version: "v1beta".to_owned(),
+        api_key: SecretText::new(KEY),
+        connect_timeout: Duration::from_secs(10),
+        request_timeout: Duration::from_secs(120),
+        chunk_bytes: CHUNK_BYTES,
+        body_bytes_max: 256 << 20,
+        resume_pause: Duration::from_millis(500),
+    })
+    .unwrap()
+}
+
+/// One run of the real pipeline, from its start to its end.
+async fn run(project: &Project) -> Duration {
+    let emulator = emulator().await;
+    let scratch = project.scratch();
+    let settings = project.settings(&emulator, scratch.path());
+    let mut plan = Plan::from_settings(&settings, RunRequest::default()).unwrap();
+    plan.conductor.beat = BEAT;
+    plan.poller.interval = BEAT;
+    let world = from_settings::world(&settings).unwrap();
+    let state = StateActor::open(StateOptions {
+        path: scratch.path().join("state.db"),
+        unlock_behind_dead: true,
+    })
+    .await
+    .unwrap()
+    .start();
+    let question = Summarize {
+        scope: None,
+        at: system_clock::now(),
+    };
+    let since = Instant::now();
+    let running = pipeline::start(world, plan, state.clone()).await.unwrap();
+    let (took, end, summary) = running
+        .finished(|end| async move {
+            let took = since.elapsed();
+            (took, end, state.send(question).await.unwrap().unwrap())
+        })
+        .await;
+    assert!(matches!(end, RunEnd::Done(_)), "{end:?}");
+    let completed = summary
+        .pages
+        .iter()
+        .find(|(stage, _)| *stage == PageStage::Completed)
+        .map_or(0, |(_, count)| *count);
+    assert_eq!(completed, project.pages.len() as u64);
+    emulator.stop().await;
+    took
+}
+
+/// What the floor asks about every page.
+struct Question {
+    prompt: String,
+    config: Value,
+    schema: Value,
+}
+
+/// The same work by hand.
+async fn by_hand(project: &Project, question: &Question) -> Duration {
+    let emulator = emulator().await;
+    let client = client(&emulator);
+    let scratch = project.scratch();
+    let since = Instant::now();
+    for (number, pages) in project.pages.chunks(BATCH_PAGES).enumerate() {
+        let images: Vec<(&Page, RemoteFile)> = stream::iter(pages)
+            .map(|page| {
+                let client = &client;
+                async move { (page, client.upload(&project.upload(page)).await.unwrap()) }
+            })
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
+        let lines_path = scratch.path().join(format!("{number}.jsonl"));
+        let lines = send_lines(&client, &images, question, &lines_path).await;
+        let raw = scratch.path().join(format!("{number}.raw.jsonl"));
+        let job = collect(&client, number, &lines.name, raw.clone()).await;
+        let outputs = scratch.path().join("outputs");
+        let written = actix_rt::task::spawn_blocking(move || write_outputs(&raw, &outputs));
+        assert_eq!(written.await.unwrap(), pages.len());
+        client.delete_batch(&job).await.unwrap();
+        let names = images.iter().map(|(_, file)| &file.name);
+        stream::iter(names.chain([&lines.name]))
+            .map(|name| client.delete_file(name))
+            .buffer_unordered(DELETIONS)
+            .for_each(|deleted| async { deleted.unwrap() })
+            .await;
+    }
+    let took = since.elapsed();
+    emulator.stop().await;
+    took
+}
+
+/// Writes the lines file durably and uploads it.
+async fn send_lines(
+    client: &GeminiClient,
+    images: &[(&Page, RemoteFile)],
+    question: &Question,
+    path: &Path,
+) -> RemoteFile {
+    let mut lines = Vec::new();
+    for (page, file) in images {
+        let parts = LineParts {
+            key: &page.key,
+            file_uri: &file.uri,
+            mime: "image/jpeg",
+            prompt: &question.prompt,
+            generation_config: &question.config,
+            response_schema: &question.schema,
+        };
+        lines.extend(request::line(&parts).unwrap());
+    }
+    let mut file = File::create(path).unwrap();
+    file.write_all(&lines).unwrap();
+    file.sync_all().unwrap();
+    let upload = Upload {
+        display_name: "bench-lines".to_owned(),
+        mime: "application/jsonl".to_owned(),
+        path: path.to_owned(),
+        bytes: lines.len() as u64,
+        sha256: Sha256Hex::new(hex::encode(Sha256::digest(&lines))),
+    };
+    client.upload(&upload).await.unwrap()
+}
+
+/// Creates a job, waits for its end and fetches its results.
+async fn collect(
+    client: &GeminiClient,
+    number: usize,
+    lines: &RemoteName,
+    raw: PathBuf,
+) -> RemoteName {
+    let name = format!("bench-{number}");
+    let mut job = client.create(MODEL, &name, lines).await.unwrap();
+    while !job.state.is_terminal() {
+        actix_rt::time::sleep(BEAT).await;
+        job = client.batch(&job.name).await.unwrap();
+    }
+    let Some(RemoteOutput::File(results)) = &job.output else {
+        panic!("no results: {job:?}");
+    };
+    client.download(results, raw).await.unwrap();
+    job.name
+}
+
+/// Parses every line and writes its answer durably; says how many there were.
+fn write_outputs(raw: &Path, outputs: &Path) -> usize {
+    let text = fs::read(raw).unwrap();
+    let lines: Vec<&[u8]> = text
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .collect();
+    let next = AtomicUsize::new(0);
+    let write = |line: &[u8]| {
+        let bare = BareLine::read(line);
+        let mut path = outputs.to_owned();
+        path.extend(bare.key.split(':'));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let part = path.with_extension("tmp");
+        let mut file = File::create(&part).unwrap();
+        file.write_all(&bare.output()).unwrap();
+        file.sync_all().unwrap();
+        fs::rename(part, path.with_extension("json")).unwrap();
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..WRITERS {
+            scope.spawn(|| {
+                while let Some(line) = lines.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    write(line);
+                }
+            });
+        }
+    });
+    lines.len()
+}
+
+/// Uploads by the client of the pipeline: read, checked against the hash, sent, answer checked.
+async fn uploads(project: &Project) -> Duration {
+    let emulator = emulator().await;
+    let client = client(&emulator);
+    let since = Instant::now();
+    stream::iter(&project.pages)
+        .map(|page| {
+            let client = &client;
+            async move { client.upload(&project.upload(page)).await }
+        })
+        .buffer_unordered(CONCURRENCY)
+        .for_each(|uploaded| async {
+            uploaded.unwrap();
+        })
+        .await;
+    let took = since.elapsed();
+    emulator.stop().await;
+    took
+}
+
+/// Uploads by reqwest alone: read, start, send, throw the answer away.
+async fn bare_uploads(project: &Project) -> Duration {
+    let emulator = emulator().await;
+    let client = reqwest::Client::new();
+    let start = format!("{}/upload/v1beta/files", emulator.base_url());
+    let since = Instant::now();
+    stream::iter(&project.pages)
+        .map(|page| bare_upload(&client, &start, project.image(page)))
+        .buffer_unordered(CONCURRENCY)
+        .for_each(|()| async {})
+        .await;
+    let took = since.elapsed();
+    emulator.stop().await;
+    took
+}
+
+async fn bare_upload(client: &reqwest::Client, start: &str, image: PathBuf) {
+    let image = fs::read(image).unwrap();
+    let begun = client
+        .post(start)
+        .header("x-goog-api-key", KEY)
+        .header("content-type", "application/json")
+        .header("X-Goog-Upload-Protocol", "resumable")
+        .header("X-Goog-Upload-Command", "start")
+        .header("X-Goog-Upload-Header-Content-Length", image.len())
+        .header("X-Goog-Upload-Header-Content-Type", "image/jpeg")
+        .body(request::upload_start(
+            "bench",
+            "image/jpeg",
+            image.len() as u64,
+        ))
+        .send()
+        .await
+        .unwrap()
+        .error_for_status()
+        .unwrap();
+    let address = begun.headers()["X-Goog-Upload-URL"].to_str().unwrap();
+    let sent = client
+        .post(address)
+        .header("x-goog-api-key", KEY)
+        .header("X-Goog-Upload-Command", "upload, finalize")
+        .header("X-Goog-Upload-Offset", "0")
+        .body(image)
+        .send()
+        .await
+        .unwrap()
+        .error_for_status()
+        .unwrap();
+    sent.bytes().await.unwrap();
+}
+
+fn running(criterion: &mut Criterion) {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .expect("nothing else installs one in this program");
+    let system = actix::System::new();
+    let project = Project::new(size::size("PAGEMILL_BENCH_PAGES", 500));
+    let question = Question {
+        prompt: include_str!("../assets/demo/prompts/v1.jinja").to_owned(),
+        config: json!({"temperature": 0.1, "maxOutputTokens": 16384}),
+        schema: json!({
+            "type": "OBJECT",
+            "properties": {"title": {"type": "STRING"}, "text": {"type": "STRING"}},
+        }),
+    };
+    macro_rules! bench {
+        ($group:ident, $name:literal, $once:expr) => {
+            $group.bench_function($name, |bencher| {
+                bencher.iter_custom(|times| {
+                    system.block_on(async {
+                        let mut total = Duration::ZERO;
+                        for _ in 0..times {
+                            total += $once.await;
+                        }
+                        total
+                    })
+                });
+            });
+        };
+    }
+    let elements = Throughput::Elements(project.pages.len() as u64);
+    let mut group = criterion.benchmark_group("uploads");
+    group.sampling_mode(SamplingMode::Flat);
+    group.throughput(elements.clone());
+    bench!(group, "floor: reqwest", bare_uploads(&project));
+    bench!(group, "client", uploads(&project));
+    group.finish();
+    let mut group = criterion.benchmark_group("pipeline");
+    group.sampling_mode(SamplingMode::Flat);
+    group.throughput(elements);
+    bench!(group, "floor: by hand", by_hand(&project, &question));
+    bench!(group, "run", run(&project));
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_secs(2));
+    targets = running
+}
+criterion_main!(benches);
