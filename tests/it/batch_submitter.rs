@@ -340,29 +340,18 @@ async fn p3_a_lost_create_answer_is_looked_up_and_adopted_and_never_creates_twic
 async fn p3_the_list_is_searched_to_its_last_page() {
     let scene = Scene::new(1, |_| {}).await;
     scene.script([Script::Lost]);
-    {
-        // Other people's jobs, made while ours was: the list shows the newest first.
-        let provider = Rc::clone(&scene.sandbox.provider);
-        let mut record = scene.sandbox.provider.record.borrow_mut();
-        record.list_page = Some(2);
-        record.hidden = true;
-        drop(record);
-        scene.tick_after(0).await;
-        let input = provider
-            .record
-            .borrow()
-            .jobs
-            .values()
-            .next()
-            .unwrap()
-            .input
-            .clone();
-        for stranger in 0..5 {
-            let name = format!("stranger-{stranger}");
-            provider.create("gemini-test", &name, &input).await.unwrap();
-        }
-        provider.record.borrow_mut().hidden = false;
+    let provider = Rc::clone(&scene.sandbox.provider);
+    provider.record.borrow_mut().list_page = Some(2);
+    provider.record.borrow_mut().hidden = true;
+    scene.tick_after(0).await;
+    // Other people's jobs, made while ours was: the list shows the newest first.
+    let name = provider.jobs().remove(0);
+    let input = provider.record.borrow().jobs[&name].input.clone();
+    for stranger in 0..5 {
+        let name = format!("stranger-{stranger}");
+        provider.create("gemini-test", &name, &input).await.unwrap();
     }
+    provider.record.borrow_mut().hidden = false;
     scene.tick_after(200).await;
     assert_eq!(
         scene.sandbox.provider.words("list"),

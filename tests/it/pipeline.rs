@@ -126,10 +126,9 @@ async fn p5_three_chained_books_run_to_their_end() {
     }
     assert_eq!(sandbox.provider.calls("create"), 4, "three pages at a time");
     assert_eq!(sandbox.tree.reports.borrow().len(), 4);
-    let remote = sandbox.provider.record.borrow();
-    assert_eq!(remote.files.len(), 0, "P10: nothing of ours stays there");
-    assert_eq!(remote.jobs.len(), 0);
-    drop(remote);
+    let files = sandbox.provider.record.borrow().files.len();
+    assert_eq!(files, 0, "P10: nothing of ours stays there");
+    assert_eq!(sandbox.provider.jobs(), Vec::<String>::new());
     let run = "SELECT status FROM runs";
     assert_eq!(sandbox.sql(run).await, ["completed"]);
 }

@@ -234,23 +234,15 @@ async fn p1_an_output_is_on_disk_before_its_page_counts_as_done() {
 
 /// What becomes of one page by one answer.
 struct Case {
-    line: String,
     stage: &'static str,
     /// The logged failure, if any.
     error: Option<ErrorType>,
+    /// The page's line, or lines, by its key.
+    line: fn(&str) -> String,
 }
 
-fn case(
-    stage: &'static str,
-    error: Option<ErrorType>,
-    line: impl FnOnce(&str) -> String,
-) -> impl FnOnce(&str) -> Case {
-    let line_of = line;
-    move |key| Case {
-        line: line_of(key),
-        stage,
-        error,
-    }
+fn case(stage: &'static str, error: Option<ErrorType>, line: fn(&str) -> String) -> Case {
+    Case { stage, error, line }
 }
 
 #[actix::test]
@@ -259,98 +251,96 @@ async fn every_kind_of_answer_gets_its_own_verdict() {
     const GOOD: &str = "{\"text\": \"x\"}";
     let done = "completed";
     let again = "discovered";
-    let cases: Vec<Box<dyn FnOnce(&str) -> Case>> = vec![
-        Box::new(case(done, None, |key| answer(key, "x"))),
-        Box::new(case(done, None, |key| format!("{}\r", answer(key, "x")))),
-        Box::new(case(done, None, |key| format!("  {} ", answer(key, "x")))),
-        Box::new(case(done, None, |key| {
+    let cases = [
+        case(done, None, |key| answer(key, "x")),
+        case(done, None, |key| format!("{}\r", answer(key, "x"))),
+        case(done, None, |key| format!("  {} ", answer(key, "x"))),
+        case(done, None, |key| {
             said(key, &format!("```json\n{GOOD}\n```"))
-        })),
-        Box::new(case(done, None, |key| {
+        }),
+        case(done, None, |key| {
             said(key, &format!("Here you are: {GOOD} I hope it helps."))
-        })),
-        Box::new(case(again, Some(E::JsonDecode), |key| {
+        }),
+        case(again, Some(E::JsonDecode), |key| {
             said(key, "I cannot read this page.")
-        })),
-        Box::new(case(again, Some(E::JsonDecode), |key| {
+        }),
+        case(again, Some(E::JsonDecode), |key| {
             said(key, &format!("{GOOD} or {GOOD}"))
-        })),
-        Box::new(case(again, Some(E::JsonDecode), |key| {
+        }),
+        case(again, Some(E::JsonDecode), |key| {
             said(key, "{\"text\": \"cut")
-        })),
-        Box::new(case(again, Some(E::Validation), |key| {
-            said(key, "{\"text\": 5}")
-        })),
-        Box::new(case(again, Some(E::Validation), |key| {
+        }),
+        case(again, Some(E::Validation), |key| said(key, "{\"text\": 5}")),
+        case(again, Some(E::Validation), |key| {
             said(key, "{\"text\": \"x\", \"more\": 1}")
-        })),
-        Box::new(case(again, Some(E::Validation), |key| {
+        }),
+        case(again, Some(E::Validation), |key| {
             said(key, "[{\"text\": \"x\"}]")
-        })),
-        Box::new(case(again, Some(E::Truncated), |key| {
+        }),
+        case(again, Some(E::Truncated), |key| {
             response(key, Some(GOOD), "MAX_TOKENS").to_string()
-        })),
-        Box::new(case(again, Some(E::Recitation), |key| {
+        }),
+        case(again, Some(E::Recitation), |key| {
             response(key, None, "RECITATION").to_string()
-        })),
-        Box::new(case(again, Some(E::ContentFiltered), |key| {
+        }),
+        case(again, Some(E::ContentFiltered), |key| {
             response(key, Some(GOOD), "SAFETY").to_string()
-        })),
-        Box::new(case(again, Some(E::ContentFiltered), |key| {
+        }),
+        case(again, Some(E::ContentFiltered), |key| {
             let blocked = json!({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}});
             json!({"key": key, "response": blocked}).to_string()
-        })),
-        Box::new(case(again, Some(E::Value), |key| {
+        }),
+        case(again, Some(E::Value), |key| {
             json!({"key": key, "response": {"candidates": []}}).to_string()
-        })),
-        Box::new(case(again, Some(E::Value), |key| {
+        }),
+        case(again, Some(E::Value), |key| {
             json!({"key": key, "response": {}}).to_string()
-        })),
-        Box::new(case(again, Some(E::Value), |key| {
+        }),
+        case(again, Some(E::Value), |key| {
             response(key, None, "STOP").to_string()
-        })),
-        Box::new(case(again, Some(E::Value), |key| {
+        }),
+        case(again, Some(E::Value), |key| {
             response(key, Some(GOOD), "SOMETHING_NEW").to_string()
-        })),
-        Box::new(case(again, Some(E::Api), |key| {
+        }),
+        case(again, Some(E::Api), |key| {
             json!({"key": key, "error": {"code": 13, "message": "internal"}}).to_string()
-        })),
-        Box::new(case(again, None, |key| {
+        }),
+        case(again, None, |key| {
             json!({"key": key, "error": {"code": 1, "message": "cancelled"}}).to_string()
-        })),
-        Box::new(case(again, None, |key| {
+        }),
+        case(again, None, |key| {
             json!({"key": key, "error": {"code": 8, "message": "quota"}}).to_string()
-        })),
-        Box::new(case(again, Some(E::AmbiguousResponse), |key| {
+        }),
+        case(again, Some(E::AmbiguousResponse), |key| {
             format!("{}\n{}", answer(key, "x"), answer(key, "y"))
-        })),
-        Box::new(case(done, None, |key| {
+        }),
+        case(done, None, |key| {
             format!("{}\n{}", answer(key, "x"), answer(key, "x"))
-        })),
-        Box::new(case(again, Some(E::MissingResponse), |_| String::new())),
+        }),
+        case(again, Some(E::MissingResponse), |_| String::new()),
     ];
     let mut scene = Scene::new(cases.len() as u32).await;
-    let cases: Vec<(String, Case)> = cases
-        .into_iter()
-        .enumerate()
+    let cases: Vec<(String, String, Case)> = (1..)
+        .zip(cases)
         .map(|(at, case)| {
-            let key = format!("book:{}", (at + 1) * 10);
-            (key.clone(), case(&key))
+            let key = format!("book:{}", at * 10);
+            let line = (case.line)(&key);
+            (key, line, case)
         })
         .collect();
-    let all: Vec<String> = cases.iter().map(|(_, case)| case.line.clone()).collect();
+    let all: Vec<String> = cases.iter().map(|(_, line, _)| line.clone()).collect();
     let batch = scene.judge(lines(&all)).await;
     let stages = scene.stages().await;
     let failures = scene.failures().await;
-    for (key, case) in &cases {
+    for (key, line, case) in &cases {
         let stage = stages.iter().find(|(found, _)| found == key).unwrap().1;
-        assert_eq!(stage, case.stage, "{key}: {}", case.line);
+        assert_eq!(stage, case.stage, "{key}: {line}");
         let logged: Vec<&String> = failures
             .iter()
-            .filter(|line| line.starts_with(&format!("{key} ")))
+            .filter(|logged| logged.starts_with(&format!("{key} ")))
             .collect();
         let expected: Vec<String> = case.error.iter().map(|e| format!("{key} {e} 1")).collect();
-        assert_eq!(logged, expected.iter().collect::<Vec<_>>(), "{}", case.line);
+        assert_eq!(logged, expected.iter().collect::<Vec<_>>(), "{line}");
         assert_eq!(scene.output(key).is_some(), stage == done, "{key}");
     }
     // P5: submitted = succeeded + failed + missing + released.
@@ -404,7 +394,7 @@ async fn an_empty_results_file_is_every_pages_missing_response() {
 async fn a_failure_is_kept_with_everything_that_a_person_needs() {
     let mut scene = Scene::new(1).await;
     let line = said("book:10", "So: {\"text\": 5} Done.");
-    scene.judge(lines(&[line.clone()])).await;
+    scene.judge(lines(std::slice::from_ref(&line))).await;
     let kept = |column: &str| format!("SELECT {column} FROM failure_logs");
     for (column, expected) in [
         ("record_key", "book:10"),
@@ -518,7 +508,9 @@ async fn a_page_whose_rows_always_fail_for_others_reasons_does_not_go_round_for_
         let name = format!("r-{rounds}");
         let job = submitted(&scene.sandbox, &name, &keys).await;
         let batch = BatchId::from(name.as_str());
-        scene.offer(&batch, &job, lines(&[gone.clone()])).await;
+        scene
+            .offer(&batch, &job, lines(std::slice::from_ref(&gone)))
+            .await;
         scene.collect(&batch).await;
         rounds += 1;
     }
