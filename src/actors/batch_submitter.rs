@@ -91,6 +91,8 @@ pub struct BatchSubmitter {
     more_may_come: bool,
     /// Batches that a future of ours is working on.
     busy: HashSet<BatchId>,
+    /// Batches that were worked on until a look was under way: what it finds may be older.
+    left: HashSet<BatchId>,
     looking_up: bool,
 }
 
@@ -133,6 +135,7 @@ impl BatchSubmitter {
             look_again: false,
             more_may_come: true,
             busy: HashSet::new(),
+            left: HashSet::new(),
             looking_up: false,
         }
     }
@@ -154,7 +157,10 @@ impl BatchSubmitter {
             stage.looking = false;
             match found {
                 Err(error) => stage.activity.fail(error, ctx),
-                Ok(found) => {
+                Ok(mut found) => {
+                    let left = std::mem::take(&mut stage.left);
+                    found.due.retain(|row| !left.contains(&row.batch));
+                    found.doubted.retain(|row| !left.contains(&row.batch));
                     stage.begin(found, ctx);
                     if std::mem::take(&mut stage.look_again) {
                         stage.look(ctx);
@@ -187,6 +193,9 @@ impl BatchSubmitter {
         let work = async move { submission.run().await };
         ctx.spawn(work.into_actor(self).map(move |end, stage, ctx| {
             stage.busy.remove(&batch);
+            if stage.looking {
+                stage.left.insert(batch.clone());
+            }
             match end {
                 Err(error) => stage.activity.fail(error, ctx),
                 Ok(end) => stage.submission_done(batch, end, ctx),
@@ -220,10 +229,14 @@ impl BatchSubmitter {
     fn look_up(&mut self, doubted: Vec<BatchRow>, ctx: &mut Context<Self>) {
         self.looking_up = true;
         self.activity.begin();
+        let batches: Vec<BatchId> = doubted.iter().map(|row| row.batch.clone()).collect();
         let lookup = Lookup::new(Rc::clone(&self.desk), doubted);
         let work = async move { lookup.run().await };
         ctx.spawn(work.into_actor(self).map(|end, stage, ctx| {
             stage.looking_up = false;
+            if stage.looking {
+                stage.left.extend(batches);
+            }
             match end {
                 Err(error) => stage.activity.fail(error, ctx),
                 Ok(found) => {

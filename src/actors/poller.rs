@@ -63,6 +63,8 @@ pub struct Poller {
     listing: bool,
     list_again: bool,
     busy: HashSet<BatchId>,
+    /// Jobs that ended while a list was asked for: its answer may still show them as running.
+    left: HashSet<BatchId>,
     /// When each job is looked at next, and how many looks at it failed in a row.
     cadence: HashMap<BatchId, Cadence>,
 }
@@ -103,6 +105,7 @@ impl Poller {
             listing: false,
             list_again: false,
             busy: HashSet::new(),
+            left: HashSet::new(),
             cadence: HashMap::new(),
         }
     }
@@ -126,7 +129,9 @@ impl Poller {
             stage.listing = false;
             match answered(reply) {
                 Err(error) => stage.activity.fail(error, ctx),
-                Ok(rows) => {
+                Ok(mut rows) => {
+                    let left = std::mem::take(&mut stage.left);
+                    rows.retain(|row| !left.contains(&row.batch));
                     stage.begin_due(rows, ctx);
                     if std::mem::take(&mut stage.list_again) {
                         stage.look(ctx);
@@ -225,6 +230,9 @@ impl Poller {
         let (interval, interval_max) = (self.options.interval, self.options.interval_max);
         if !matches!(looked, Looked::Failed(_)) {
             self.activity.contact();
+        }
+        if self.listing && matches!(looked, Looked::Ready | Looked::Ended { .. }) {
+            self.left.insert(batch.clone());
         }
         match looked {
             Looked::Again => {

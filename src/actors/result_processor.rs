@@ -90,6 +90,8 @@ pub struct ResultProcessor {
     listing: bool,
     list_again: bool,
     busy: HashSet<BatchId>,
+    /// Batches whose collection ended while a list was asked for: its answer may still name them.
+    left: HashSet<BatchId>,
     /// Batches whose collection did not come to its end, and when it is tried again.
     put_off: HashMap<BatchId, Timestamp>,
 }
@@ -136,6 +138,7 @@ impl ResultProcessor {
             listing: false,
             list_again: false,
             busy: HashSet::new(),
+            left: HashSet::new(),
             put_off: HashMap::new(),
         }
     }
@@ -159,7 +162,9 @@ impl ResultProcessor {
             stage.listing = false;
             match answered(reply) {
                 Err(error) => stage.activity.fail(error, ctx),
-                Ok(rows) => {
+                Ok(mut rows) => {
+                    let left = std::mem::take(&mut stage.left);
+                    rows.retain(|row| !left.contains(&row.batch));
                     stage.begin(rows, ctx);
                     if std::mem::take(&mut stage.list_again) {
                         stage.look(ctx);
@@ -194,6 +199,9 @@ impl ResultProcessor {
         let work = async move { collection.run().await };
         ctx.spawn(work.into_actor(self).map(move |end, stage, ctx| {
             stage.busy.remove(&batch);
+            if stage.listing {
+                stage.left.insert(batch.clone());
+            }
             let again = stage
                 .shop
                 .ports
