@@ -318,6 +318,8 @@ impl Desk {
     /// Plans one batch if there is one to plan; says whether it did.
     async fn plan(&self, more_may_come: bool) -> Result<bool, StateError> {
         let now = self.ports.clock.now();
+        // Asked before the list: what comes between the two is then in the list.
+        let more = more_may_come || self.more_can_come().await?;
         let waiting = ListUploaded {
             scope: self.options.scope.clone(),
             limit: u64::from(self.options.limits.pages_max) * CANDIDATES_A_PAGE,
@@ -331,7 +333,6 @@ impl Desk {
         let Some(packed) = self.pack(uploaded).await else {
             return Ok(false);
         };
-        let more = more_may_come || self.more_can_come().await?;
         match pack::timing(&packed, oldest, self.options.fill_wait, more, now) {
             Timing::Now => {}
             Timing::Wait { until } => {
@@ -364,6 +365,7 @@ impl Desk {
     }
 
     async fn pack(&self, uploaded: Uploaded) -> Option<Packed> {
+        let chained = self.options.chained;
         let sizes = self
             .writer
             .measure(&uploaded.pages, &*self.ports.source)
@@ -374,7 +376,8 @@ impl Desk {
             .zip(sizes)
             .map(|(page, size)| Candidate {
                 key: page.key,
-                predecessor: page.predecessor,
+                // Without context, neighbours may share a batch.
+                predecessor: page.predecessor.filter(|_| chained),
                 line_bytes: size.line_bytes,
                 tokens: size.tokens,
                 batch_size_max: page.batch_size_max,

@@ -111,7 +111,7 @@ fn a_state_in_use_is_5_and_a_killed_process_holds_nothing() {
     first.kill();
     world.run_to(0, &["run"]);
     let books = Books {
-        killed: true,
+        kills: 1,
         ..Books::default()
     };
     books.check(&world);

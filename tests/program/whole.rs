@@ -31,7 +31,7 @@ fn chained_books_without_faults() {
 
 #[test]
 fn chained_books_with_every_fault() {
-    let (books, pages) = size(40, 10);
+    let (books, pages) = size(100, 4);
     let random = Random::new("whole");
     let world = World::new(&WorldOptions {
         books,
