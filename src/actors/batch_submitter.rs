@@ -374,7 +374,8 @@ impl Desk {
             .zip(sizes)
             .map(|(page, size)| Candidate {
                 key: page.key,
-                predecessor: page.predecessor,
+                // Pages that stand alone may stand together.
+                predecessor: page.predecessor.filter(|_| self.options.chained),
                 line_bytes: size.line_bytes,
                 tokens: size.tokens,
                 batch_size_max: page.batch_size_max,
