@@ -2,6 +2,7 @@
 //! out the handle that everything else (the program, a test, another program) drives it by.
 
 pub mod from_settings;
+mod start_up;
 mod sweep;
 
 use std::cell::Cell;
@@ -25,15 +26,10 @@ use crate::actors::result_processor::{
 };
 use crate::actors::scanner::{Scanner, ScannerOptions, ScannerPeers};
 use crate::actors::state::StateActor;
-use crate::actors::state::messages::{
-    ApplyRecovery, BatchRow, Close, FinishRun, ListBatches, ListInterrupted, RecipeRow, RunStarted,
-    RunStatus, StartRun, StateError,
-};
+use crate::actors::state::messages::{Close, FinishRun, RunStarted, RunStatus};
 use crate::actors::uploader::transfer::{Transfer, TransferOptions};
 use crate::actors::uploader::{Uploader, UploaderOptions, UploaderPeers, UploaderPorts};
-use crate::decide::recover;
-use crate::domain::batch::BatchStage;
-use crate::domain::ids::{KeyFingerprint, RunId, ScopeToken, Sha256Hex};
+use crate::domain::ids::{RunId, ScopeToken, Sha256Hex};
 use crate::domain::layout::Layout;
 use crate::ports::batch_api::BatchApi;
 use crate::ports::clock::Clock;
@@ -43,6 +39,10 @@ use crate::ports::page_source::PageSource;
 use crate::ports::result_sink::ResultSink;
 use crate::prompt::{Recipe, Validator};
 use crate::report;
+
+pub use start_up::StartError;
+
+use start_up::{OWNER_CHARACTERS, open_run, recover_state, refuse_other_keys};
 
 /// What a run needs from the world.
 #[derive(Clone)]
@@ -160,107 +160,6 @@ pub async fn start(
         started,
         stages,
     })
-}
-
-/// Why a run was not started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error(transparent)]
-    State(#[from] StateError),
-    #[error(
-        "{batches} live batches were made with another API key or project (fingerprint {theirs}; \
-         this one is {ours}): this key cannot see them. Use the key that made them, or finish \
-         them with it first"
-    )]
-    OtherKey {
-        batches: usize,
-        theirs: String,
-        ours: String,
-    },
-}
-
-/// How much of the owner's hash stands in the names of remote files.
-const OWNER_CHARACTERS: usize = 12;
-
-/// Under another key live jobs look missing, and what is missing would be bought again.
-async fn refuse_other_keys(
-    state: &Addr<StateActor>,
-    ours: &KeyFingerprint,
-) -> Result<(), StartError> {
-    let states = vec![
-        BatchStage::Submitting,
-        BatchStage::InDoubt,
-        BatchStage::Submitted,
-        BatchStage::Ready,
-    ];
-    let question = ListBatches {
-        states,
-        limit: u64::from(u32::MAX),
-    };
-    let live = answered(state.send(question).await)?;
-    let others: Vec<&BatchRow> = live
-        .iter()
-        .filter(|row| row.key_fingerprint != *ours)
-        .collect();
-    match others.first() {
-        None => Ok(()),
-        Some(row) => Err(StartError::OtherKey {
-            batches: others.len(),
-            theirs: row.key_fingerprint.to_string(),
-            ours: ours.to_string(),
-        }),
-    }
-}
-
-/// Names an event for everything that an earlier process left in the middle, and applies them.
-async fn recover_state(state: &Addr<StateActor>, clock: &dyn Clock) -> Result<(), StateError> {
-    let interrupted = answered(state.send(ListInterrupted {}).await)?;
-    if interrupted.uploading.is_empty() && interrupted.submitting.is_empty() {
-        return Ok(());
-    }
-    let at = clock.now();
-    tracing::info!(
-        uploading = interrupted.uploading.len(),
-        submitting = interrupted.submitting.len(),
-        "recovering what an earlier process left"
-    );
-    let pages = interrupted
-        .uploading
-        .into_iter()
-        .map(|key| (key, recover::uploading()))
-        .collect();
-    let batches = interrupted
-        .submitting
-        .into_iter()
-        .map(|batch| (batch, recover::submitting(at)))
-        .collect();
-    answered(state.send(ApplyRecovery { pages, batches, at }).await)
-}
-
-async fn open_run(
-    plan: &Plan,
-    state: &Addr<StateActor>,
-    clock: &dyn Clock,
-) -> Result<RunStarted, StateError> {
-    let recipe = &plan.recipe;
-    let message = StartRun {
-        run: plan.run.clone(),
-        label: plan.run_label.clone(),
-        recipe: RecipeRow {
-            hash: recipe.hash.clone(),
-            prompt_name: recipe.prompt_name.clone(),
-            prompt_template: recipe.prompt_template.clone(),
-            context_template: recipe.context_template.clone(),
-            schema: recipe.schema_text.clone(),
-            model: recipe.model.clone(),
-            generation_config: recipe.generation_config.to_string(),
-        },
-        scope: plan.scope.clone(),
-        config_snapshot: plan.config_snapshot.clone(),
-        config_sha256: plan.config_sha256.clone(),
-        at: clock.now(),
-    };
-    answered(state.send(message).await)
 }
 
 /// Starts the stages last to first, so that each is given the addresses it needs at birth. The

@@ -170,15 +170,16 @@ impl FakeProvider {
             .collect()
     }
 
-    /// Makes a job of the lines file of this name, as a create does whose answer is lost.
+    /// Makes a job of the lines file of the batch of this display name, as a create does whose answer is lost.
     pub fn make_job(&self, display_name: &str) {
+        let batch = display_name.trim_start_matches("pagemill-");
         let mut record = self.record.borrow_mut();
         let found = record
             .files
             .iter()
             .rev()
-            .find(|(_, (upload, _, _))| upload.display_name == display_name);
-        let (input, (_, lines, _)) = found.expect("a batch and its lines file have one name");
+            .find(|(_, (upload, _, _))| upload.display_name.ends_with(batch));
+        let (input, (_, lines, _)) = found.expect("a batch's lines file ends with its id");
         let (input, lines) = (RemoteName::from(input.as_str()), lines.clone());
         record.add_job(display_name, input, lines);
     }

@@ -1,0 +1,120 @@
+//! Before the stages start: is this the right key, what did an earlier process leave, which run is
+//! this.
+
+use actix::Addr;
+
+use super::Plan;
+use crate::actors::activity::answered;
+use crate::actors::state::StateActor;
+use crate::actors::state::messages::{
+    ApplyRecovery, BatchRow, ListBatches, ListInterrupted, RecipeRow, RunStarted, StartRun,
+    StateError,
+};
+use crate::decide::recover;
+use crate::domain::batch::BatchStage;
+use crate::domain::ids::KeyFingerprint;
+use crate::ports::clock::Clock;
+
+/// Why a run was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(
+        "{batches} live batches were made with another API key or project (fingerprint {theirs}; \
+         this one is {ours}): this key cannot see them. Use the key that made them, or finish \
+         them with it first"
+    )]
+    OtherKey {
+        batches: usize,
+        theirs: String,
+        ours: String,
+    },
+}
+
+/// How much of the owner's hash stands in the names of remote files.
+pub(super) const OWNER_CHARACTERS: usize = 12;
+
+/// Under another key live jobs look missing, and what is missing would be bought again.
+pub(super) async fn refuse_other_keys(
+    state: &Addr<StateActor>,
+    ours: &KeyFingerprint,
+) -> Result<(), StartError> {
+    let states = vec![
+        BatchStage::Submitting,
+        BatchStage::InDoubt,
+        BatchStage::Submitted,
+        BatchStage::Ready,
+    ];
+    let question = ListBatches {
+        states,
+        limit: u64::from(u32::MAX),
+    };
+    let live = answered(state.send(question).await)?;
+    let others: Vec<&BatchRow> = live
+        .iter()
+        .filter(|row| row.key_fingerprint != *ours)
+        .collect();
+    match others.first() {
+        None => Ok(()),
+        Some(row) => Err(StartError::OtherKey {
+            batches: others.len(),
+            theirs: row.key_fingerprint.to_string(),
+            ours: ours.to_string(),
+        }),
+    }
+}
+
+/// Names an event for everything that an earlier process left in the middle, and applies them.
+pub(super) async fn recover_state(
+    state: &Addr<StateActor>,
+    clock: &dyn Clock,
+) -> Result<(), StateError> {
+    let interrupted = answered(state.send(ListInterrupted {}).await)?;
+    if interrupted.uploading.is_empty() && interrupted.submitting.is_empty() {
+        return Ok(());
+    }
+    let at = clock.now();
+    tracing::info!(
+        uploading = interrupted.uploading.len(),
+        submitting = interrupted.submitting.len(),
+        "recovering what an earlier process left"
+    );
+    let pages = interrupted
+        .uploading
+        .into_iter()
+        .map(|key| (key, recover::uploading()))
+        .collect();
+    let batches = interrupted
+        .submitting
+        .into_iter()
+        .map(|batch| (batch, recover::submitting(at)))
+        .collect();
+    answered(state.send(ApplyRecovery { pages, batches, at }).await)
+}
+
+pub(super) async fn open_run(
+    plan: &Plan,
+    state: &Addr<StateActor>,
+    clock: &dyn Clock,
+) -> Result<RunStarted, StateError> {
+    let recipe = &plan.recipe;
+    let message = StartRun {
+        run: plan.run.clone(),
+        label: plan.run_label.clone(),
+        recipe: RecipeRow {
+            hash: recipe.hash.clone(),
+            prompt_name: recipe.prompt_name.clone(),
+            prompt_template: recipe.prompt_template.clone(),
+            context_template: recipe.context_template.clone(),
+            schema: recipe.schema_text.clone(),
+            model: recipe.model.clone(),
+            generation_config: recipe.generation_config.to_string(),
+        },
+        scope: plan.scope.clone(),
+        config_snapshot: plan.config_snapshot.clone(),
+        config_sha256: plan.config_sha256.clone(),
+        at: clock.now(),
+    };
+    answered(state.send(message).await)
+}
