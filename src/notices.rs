@@ -172,8 +172,8 @@ notices! {
     warn "a file could not be written or removed" { fault = %fault }
 
     /// The provider refuses us or is not there; told once until it answers again.
-    ProviderTrouble<'a> { stage: &'a str, message: &'a str }
-    warn "a call to the provider failed; work goes on when it answers" { stage, reason = message }
+    ProviderTrouble<'a> { message: &'a str }
+    warn "the provider has not answered as it should for a while; work goes on when it does" { reason = message }
 
     /// The provider answers again.
     ProviderBack { after: Duration }

@@ -35,6 +35,9 @@ pub struct ConductorOptions {
     pub pages_max: Option<u64>,
 }
 
+/// How long every call must have failed before an operator is told.
+const TROUBLE_TOLD_AFTER: Duration = Duration::from_secs(30);
+
 /// How long a run that is otherwise over goes on trying to delete remote files. What is left then is
 /// deleted by the next run, or expires.
 const DELETING_MAX: Duration = Duration::from_secs(120);
@@ -100,6 +103,8 @@ pub struct Conductor {
     ending: bool,
     last_contact: Option<Timestamp>,
     first_trouble: Option<(Timestamp, String)>,
+    /// Whether the present trouble was told.
+    trouble_told: bool,
     /// Since when there has been nothing left but remote files to delete.
     deleting_since: Option<Timestamp>,
     /// What all stages together have in flight.
@@ -133,6 +138,7 @@ impl Conductor {
             ending: false,
             last_contact: None,
             first_trouble: None,
+            trouble_told: false,
             deleting_since: None,
             at_work,
             quiet_beats: 0,
@@ -162,6 +168,7 @@ impl Conductor {
                 tick.do_send(Tick { now, more_may_come });
             }
         }
+        self.tell_trouble(now);
         let due = self
             .scanned_at
             .is_some_and(|at| now >= at.plus(self.options.scan_interval));
@@ -175,6 +182,17 @@ impl Conductor {
                 conductor.beat(ctx);
             }
         });
+    }
+
+    /// A call that fails is nothing; calls that fail for long are worth a word.
+    fn tell_trouble(&mut self, now: Timestamp) {
+        if let Some((since, message)) = &self.first_trouble
+            && !self.trouble_told
+            && now.since(*since) >= TROUBLE_TOLD_AFTER
+        {
+            notices::ProviderTrouble { message }.emit();
+            self.trouble_told = true;
+        }
     }
 
     /// Asks whether there is anything left to do.
@@ -355,14 +373,7 @@ impl Handler<Trouble> for Conductor {
         let now = self.clock.now();
         match &mut self.first_trouble {
             Some((_since, message)) => *message = trouble.message,
-            none => {
-                notices::ProviderTrouble {
-                    stage: trouble.stage,
-                    message: &trouble.message,
-                }
-                .emit();
-                *none = Some((now, trouble.message));
-            }
+            none => *none = Some((now, trouble.message)),
         }
     }
 }
@@ -373,7 +384,9 @@ impl Handler<Contact> for Conductor {
     fn handle(&mut self, _: Contact, _: &mut Self::Context) {
         let now = self.clock.now();
         self.last_contact = Some(now);
-        if let Some((since, _message)) = self.first_trouble.take() {
+        let trouble = self.first_trouble.take();
+        if let Some((since, _message)) = trouble.filter(|_| std::mem::take(&mut self.trouble_told))
+        {
             notices::ProviderBack {
                 after: now.since(since),
             }

@@ -9,6 +9,7 @@ use pagemill::actors::conductor::{Mode, RunEnd};
 use pagemill::actors::hint::Leave;
 use pagemill::actors::state::messages::{Close, WorkLeft};
 use pagemill::domain::failure::Next;
+use pagemill::domain::ids::KeyFingerprint;
 use pagemill::pipeline::{self, Running};
 use serde_json::json;
 
@@ -211,6 +212,61 @@ async fn p3_a_run_after_a_crash_looks_for_the_job_and_makes_no_second_one() {
     assert_eq!(sandbox.provider.calls("list"), 1);
     assert_eq!(stages(&sandbox).await, ["completed 3"]);
     assert_balance(&sandbox).await;
+}
+
+#[actix::test]
+async fn p9_another_key_is_refused_while_batches_of_the_old_one_live() {
+    let sandbox = Sandbox::new().await;
+    sandbox.tree.add("a", 1);
+    let running = start(&sandbox).await;
+    while sandbox.provider.calls("create") == 0 {
+        sandbox.clock.advance(Duration::from_secs(5));
+        actix_rt::task::yield_now().await;
+    }
+    running.stopper().stop();
+    running.finished(|end| async { end }).await;
+    let mut sandbox = sandbox.on_same_folder().await;
+    sandbox.plan.uploader.key_fingerprint = KeyFingerprint::from("another");
+    let (world, plan) = (sandbox.world(), sandbox.plan.clone());
+    let refused = pipeline::start(world, plan, sandbox.state.clone()).await;
+    let words = refused.err().expect("the key is refused").to_string();
+    assert!(words.contains("fingerprint fingerprint"), "{words}");
+    sandbox.plan.uploader.key_fingerprint = KeyFingerprint::from("fingerprint");
+    let running = start(&sandbox).await;
+    let end = until_end(&sandbox, running, Box::new(answer_all)).await;
+    assert_eq!(end, RunEnd::Done(WorkLeft::default()));
+    assert_eq!(sandbox.provider.calls("create"), 1, "bought once");
+}
+
+#[actix::test]
+async fn p10_a_finished_run_leaves_no_file_of_a_lost_upload_and_touches_nobody_elses() {
+    use pagemill::ports::file_api::{FileApi, Upload};
+    let sandbox = Sandbox::new().await;
+    sandbox.tree.add("a", 1);
+    let path = sandbox.folder.path().join("foreign");
+    std::fs::write(&path, b"x").unwrap();
+    let foreign = Upload {
+        display_name: "pagemill-000000000000-image-of-somebody-else".into(),
+        mime: "image/jpeg".into(),
+        path,
+        bytes: 1,
+        sha256: crate::kit::memory_tree::sha256(b"x"),
+    };
+    let foreign = sandbox.provider.upload(&foreign).await.unwrap().name;
+    let lost = [Script::Lost, Script::Lost];
+    sandbox.provider.record.borrow_mut().uploads.extend(lost);
+    let running = start(&sandbox).await;
+    let end = until_end(&sandbox, running, Box::new(answer_all)).await;
+    assert_eq!(end, RunEnd::Done(WorkLeft::default()));
+    let files: Vec<String> = sandbox
+        .provider
+        .record
+        .borrow()
+        .files
+        .keys()
+        .cloned()
+        .collect();
+    assert_eq!(files, [foreign.to_string()]);
 }
 
 #[actix::test]
