@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use crate::actors::activity::answered;
 use crate::actors::state::StateActor;
 use crate::actors::state::messages::{KnownFiles, StateError};
+use crate::domain::failure::{ApiError, Next};
 use crate::domain::ids::RemoteName;
 use crate::notices;
 use crate::ports::file_api::FileApi;
@@ -31,7 +32,8 @@ pub async fn sweep(
     let mut left_behind: Vec<RemoteName> = Vec::new();
     let mut page: Option<String> = None;
     for _ in 0..PAGES_MAX {
-        let listing = match files.list_files(page.as_deref()).await {
+        let listed = with_tries(|| files.list_files(page.as_deref())).await;
+        let listing = match listed {
             Ok(listing) => listing,
             Err(error) => {
                 notices::SweepStopped {
@@ -65,7 +67,7 @@ pub async fn sweep(
         }
     }
     let deleted = futures_util::stream::iter(left_behind)
-        .map(|name| async move { files.delete_file(&name).await.is_ok() })
+        .map(|name| async move { with_tries(|| files.delete_file(&name)).await.is_ok() })
         .buffer_unordered(DELETIONS)
         .filter(|deleted| futures_util::future::ready(*deleted))
         .count()
@@ -74,4 +76,26 @@ pub async fn sweep(
         notices::Swept { files: deleted }.emit();
     }
     Ok(deleted)
+}
+
+/// Calls that are made at most for one page or one file.
+const TRIES: u32 = 3;
+
+/// Makes a call until it succeeds, is refused for good, or has been tried often enough.
+async fn with_tries<T, F>(call: impl Fn() -> F) -> Result<T, ApiError>
+where
+    F: Future<Output = Result<T, ApiError>>,
+{
+    let mut tried = 1;
+    loop {
+        match call().await {
+            Err(error)
+                if tried < TRIES
+                    && matches!(error.next, Next::Transient | Next::Throttled { .. }) =>
+            {
+                tried += 1;
+            }
+            ended => return ended,
+        }
+    }
 }
