@@ -95,6 +95,8 @@ pub struct Running {
     clock: Rc<dyn Clock>,
     files: Rc<dyn FileApi>,
     file_prefix: String,
+    /// Whether the provider was reached at all.
+    contacted: Rc<Cell<bool>>,
     finished: oneshot::Receiver<RunEnd>,
     pub started: RunStarted,
     pub stages: StageAddresses,
@@ -129,11 +131,13 @@ pub async fn start(
     plan.submitter.file_name_prefix = file_prefix.clone();
     let (sender, finished) = oneshot::channel();
     let at_work = Rc::new(Cell::new(0));
+    let contacted = Rc::new(Cell::new(false));
     let conductor = Conductor::new(
         plan.conductor.clone(),
         state.clone(),
         Rc::clone(&clock),
         Rc::clone(&at_work),
+        Rc::clone(&contacted),
         sender,
     )
     .start();
@@ -156,6 +160,7 @@ pub async fn start(
         clock,
         files,
         file_prefix,
+        contacted,
         finished,
         started,
         stages,
@@ -419,6 +424,7 @@ impl Running {
             clock,
             files,
             file_prefix,
+            contacted,
             finished,
             started: _,
             stages: _,
@@ -428,6 +434,7 @@ impl Running {
             reason: "it stopped without a word".to_owned(),
         });
         if matches!(end, RunEnd::Done(_))
+            && contacted.get()
             && let Err(error) = sweep::sweep(&files, &state, &file_prefix).await
         {
             tracing::error!(reason = %error, "the state could not be asked about remote files");

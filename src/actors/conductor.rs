@@ -109,6 +109,8 @@ pub struct Conductor {
     deleting_since: Option<Timestamp>,
     /// What all stages together have in flight.
     at_work: Rc<Cell<usize>>,
+    /// Whether the provider was reached at all; for whoever cleans up after the run.
+    contacted: Rc<Cell<bool>>,
     /// Beats in a row that found no stage at work.
     quiet_beats: u32,
 }
@@ -124,6 +126,7 @@ impl Conductor {
         state: Addr<StateActor>,
         clock: Rc<dyn Clock>,
         at_work: Rc<Cell<usize>>,
+        contacted: Rc<Cell<bool>>,
         finished: oneshot::Sender<RunEnd>,
     ) -> Self {
         Conductor {
@@ -141,6 +144,7 @@ impl Conductor {
             trouble_told: false,
             deleting_since: None,
             at_work,
+            contacted,
             quiet_beats: 0,
         }
     }
@@ -384,6 +388,7 @@ impl Handler<Contact> for Conductor {
     fn handle(&mut self, _: Contact, _: &mut Self::Context) {
         let now = self.clock.now();
         self.last_contact = Some(now);
+        self.contacted.set(true);
         let trouble = self.first_trouble.take();
         if let Some((since, _message)) = trouble.filter(|_| std::mem::take(&mut self.trouble_told))
         {

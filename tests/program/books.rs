@@ -29,8 +29,6 @@ const COUNTED: [&str; 15] = [
 pub struct Books {
     /// Pages that may have no output.
     pub dead: BTreeSet<String>,
-    /// How often the program was killed.
-    pub kills: u64,
 }
 
 impl Books {
@@ -98,47 +96,21 @@ impl Books {
         }
     }
 
-    /// Nothing of ours is left at the provider, but for two things. A deletion that was refused for
-    /// now is put off, and left to the next run. A file whose upload was spoiled at its end is known
-    /// to nobody and lives until it expires; so is one whose upload a kill cut off.
+    /// Nothing of ours is left at the provider: what the state knows of is deleted, and what it
+    /// never heard of, because the answer to an upload was lost, is swept at the end.
     fn check_remote_files(&self, world: &World, faults: &mut Vec<String>) {
-        const UPLOADS_AT_ONCE: u64 = 24;
-        let ledger = world.ledger();
-        let played = |part: &str| -> u64 {
-            let named = ledger.faults_played.iter();
-            let named = named.filter(|(name, _)| name.starts_with(part));
-            named.map(|(_, count)| count).sum()
-        };
-        let known = pairs(
-            world,
-            "SELECT name, state || iif(not_before IS NULL, '', ' later') FROM remote_files",
-        );
-        let may_be_later = played("delete_") > 0;
-        let is_right = |state: &str| match state {
-            "deleted" | "gone" => true,
-            "deleting later" => may_be_later,
-            _ => false,
-        };
+        let known = pairs(world, "SELECT name, state FROM remote_files");
         for (name, state) in &known {
-            if !is_right(state) {
+            if !["deleted", "gone"].contains(&state.as_str()) {
                 faults.push(format!("{name} is {state} in the state"));
             }
         }
-        let mut unknown = Vec::new();
-        for file in ledger.files.iter().flatten() {
-            match known.get(&file.name) {
-                Some(state) if state == "deleting later" && may_be_later => {}
-                Some(state) => {
-                    faults.push(format!("{} lives and is {state} in the state", file.name));
-                }
-                None => unknown.push(file.display_name.clone()),
-            }
+        for file in world.ledger().files.iter().flatten() {
+            faults.push(format!(
+                "{} ({}) is left at the provider",
+                file.name, file.display_name
+            ));
         }
-        let most = played("upload_") + played("file_") + self.kills * UPLOADS_AT_ONCE;
-        if unknown.len() as u64 > most {
-            faults.push(format!("more than {most} unknown files live: {unknown:?}"));
-        }
-        eprintln!("{} files left at the provider", unknown.len());
     }
 }
 

@@ -65,7 +65,6 @@ fn p7_max_retries_bounds_the_tries_of_a_page_and_its_successor_goes_on() {
     ended.assert_says(&["finished, but some pages are not done", "3 ValidationError"]);
     let books = Books {
         dead: [bad.clone()].into(),
-        ..Books::default()
     };
     books.check(&world);
     let requests = world.ledger().requests_by_key;
