@@ -43,7 +43,7 @@ impl Bars {
         }
         let bar = |name: &str| {
             let style = ProgressStyle::with_template(
-                "{prefix:>8} {bar:24.cyan/dim} {human_pos:>9}/{human_len:<9} {msg}",
+                "{prefix:>8} {bar:20.cyan/dim} {human_pos:>7}/{human_len:<7} {wide_msg}",
             )
             .expect("the template is one of ours")
             .progress_chars("━╸─");

@@ -158,6 +158,8 @@ pub async fn on_settings(
     .await;
     if let Some(bars) = bars {
         bars.abort();
+        // The bars take their lines away when they go, which must not be after the summary.
+        let _gone = bars.await;
     }
     let Some((summary, end)) = ending else {
         eprintln!("not everything in flight could finish; it is recovered at the next start");
