@@ -1,12 +1,12 @@
 //! The resumable upload protocol: start, chunks, query, finalize, cancel.
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use dashmap::DashMap;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -31,7 +31,8 @@ const FILE_BYTES_MAX: u64 = 2_147_483_648;
 /// All upload sessions by upload id.
 #[derive(Default)]
 pub(super) struct Uploads {
-    sessions: Mutex<HashMap<String, Arc<AsyncMutex<Session>>>>,
+    /// Shared by all workers: each chunk of each upload looks its session up.
+    sessions: DashMap<String, Arc<AsyncMutex<Session>>>,
 }
 
 /// One upload.
@@ -401,26 +402,17 @@ impl Command {
 impl Uploads {
     fn insert(&self, upload_id: String, session: Session) {
         let session = Arc::new(AsyncMutex::new(session));
-        self.sessions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(upload_id, session);
+        self.sessions.insert(upload_id, session);
     }
 
     fn find(&self, upload_id: &str) -> Option<Arc<AsyncMutex<Session>>> {
-        self.sessions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(upload_id)
-            .cloned()
+        let found = self.sessions.get(upload_id)?;
+        Some(Arc::clone(&found))
     }
 
     /// Forgets all sessions.
     pub(super) fn forget(&self) {
-        self.sessions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.sessions.clear();
     }
 }
 
