@@ -151,6 +151,7 @@ const ROOMS: &[Room] = &[
             "actix_web",
             "base64",
             "bytes",
+            "dashmap",
             "futures_util",
             "hex",
             "httpdate",
