@@ -227,7 +227,7 @@ CREATE TABLE submissions (
     not_before           TEXT,
     in_doubt_since       TEXT,
     abandon_code         TEXT
-                         CHECK (abandon_code IN ('withdrawn','refused','failed','cancelled',
+                         CHECK (abandon_code IN ('withdrawn','refused','failed','cancelled','quota',
                                                  'expired','results_lost','forgotten')),
     lines_sha256         TEXT,
     lines_bytes          INTEGER CHECK (lines_bytes >= 0),

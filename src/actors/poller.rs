@@ -376,7 +376,7 @@ impl Look {
                 let releases_max = self.options.releases_max;
                 (
                     member.key,
-                    release::member(member.releases, releases_max, usable_until),
+                    release::member(code, member.releases, releases_max, usable_until),
                 )
             })
             .collect();
@@ -390,6 +390,7 @@ impl Look {
             batch,
             event: crate::domain::batch::BatchEvent::EndedEmpty { code },
             pages,
+            counted: release::counts(code),
             batch_size_max: release::batch_size_max(code, count),
             note: words,
             at: now,

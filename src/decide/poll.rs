@@ -40,7 +40,7 @@ pub fn seen(remote: &RemoteBatch) -> Seen {
         _ if remote.output.is_some() => return Seen::Results,
         RemoteBatchState::Succeeded => return Seen::ResultsNotNamed,
         RemoteBatchState::Failed => match remote.error.as_ref().and_then(|error| error.code) {
-            Some(RESOURCE_EXHAUSTED) => AbandonCode::Cancelled,
+            Some(RESOURCE_EXHAUSTED) => AbandonCode::Quota,
             _ => AbandonCode::Failed,
         },
         RemoteBatchState::Cancelled => AbandonCode::Cancelled,
@@ -108,11 +108,11 @@ mod tests {
         check("EXPIRED", false, None, ended(AbandonCode::Expired));
         check("CANCELLED", false, Some(13), ended(AbandonCode::Cancelled));
         check("FAILED", false, Some(3), ended(AbandonCode::Failed));
-        check("FAILED", false, Some(8), ended(AbandonCode::Cancelled));
+        check("FAILED", false, Some(8), ended(AbandonCode::Quota));
         assert_eq!(
             seen(&remote("FAILED", false, Some(8))),
             Seen::Nothing {
-                code: AbandonCode::Cancelled,
+                code: AbandonCode::Quota,
                 words: "code 8: words".into()
             }
         );

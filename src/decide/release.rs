@@ -7,8 +7,13 @@ use crate::domain::time::Timestamp;
 
 /// The event for one member that has no verdict. Being released is nobody's failure, but a page
 /// whose batches keep ending that way must not go round for ever.
-pub fn member(releases_so_far: u32, releases_max: u32, usable_until: Timestamp) -> PageEvent {
-    if is_spent(releases_so_far, releases_max) {
+pub fn member(
+    code: AbandonCode,
+    releases_so_far: u32,
+    releases_max: u32,
+    usable_until: Timestamp,
+) -> PageEvent {
+    if counts(code) && is_spent(releases_so_far, releases_max) {
         PageEvent::ReleasesSpent {
             error: ErrorType::Api,
         }
@@ -22,6 +27,12 @@ pub fn is_spent(releases_so_far: u32, releases_max: u32) -> bool {
     releases_so_far >= releases_max
 }
 
+/// Whether an end counts against the releases of its pages. A spent quota says nothing about them: it
+/// is waited out, however long that takes.
+pub fn counts(code: AbandonCode) -> bool {
+    code != AbandonCode::Quota
+}
+
 /// The largest batch that the released pages may be in next: half of the one that expired or
 /// failed, so that what is too large becomes small enough and what is poisonous ends up alone.
 pub fn batch_size_max(code: AbandonCode, members: u64) -> Option<u32> {
@@ -33,6 +44,7 @@ pub fn batch_size_max(code: AbandonCode, members: u64) -> Option<u32> {
         ),
         AbandonCode::Withdrawn
         | AbandonCode::Cancelled
+        | AbandonCode::Quota
         | AbandonCode::ResultsLost
         | AbandonCode::Forgotten => None,
     }
@@ -53,9 +65,14 @@ mod tests {
     #[test]
     fn releases_end_some_day() {
         let at = Timestamp::EPOCH;
-        assert_eq!(member(9, 10, at), PageEvent::Released { at });
+        let quota = member(AbandonCode::Quota, 999, 10, at);
+        assert_eq!(quota, PageEvent::Released { at }, "P6: no page's fault");
         assert_eq!(
-            member(10, 10, at),
+            member(AbandonCode::Expired, 9, 10, at),
+            PageEvent::Released { at }
+        );
+        assert_eq!(
+            member(AbandonCode::Expired, 10, 10, at),
             PageEvent::ReleasesSpent {
                 error: ErrorType::Api
             }

@@ -31,6 +31,8 @@ words! {
         Failed => "failed",
         /// The provider says the job was cancelled.
         Cancelled => "cancelled",
+        /// The provider says the job failed for a spent quota.
+        Quota => "quota",
         /// The provider says the job expired.
         Expired => "expired",
         /// The result could not be fetched any more.

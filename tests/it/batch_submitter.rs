@@ -276,6 +276,7 @@ async fn no_more_batches_are_live_than_allowed() {
         batch: batch.batch,
         event: BatchEvent::EndedEmpty { code },
         pages,
+        counted: true,
         batch_size_max: None,
         note: String::new(),
         at,

@@ -271,6 +271,7 @@ async fn p10_the_storage_budget_holds_uploads_back_until_bytes_fall() {
             batch,
             event: BatchEvent::Withdrawn,
             pages,
+            counted: true,
             batch_size_max: None,
             note: String::new(),
             at: sandbox.now(),

@@ -322,7 +322,7 @@ impl Submission {
             .into_iter()
             .filter(|member| member.stage == Some(PageStage::Batched))
             .map(|member| {
-                let event = release::member(member.releases, releases_max, usable_until);
+                let event = release::member(code, member.releases, releases_max, usable_until);
                 (member.key, event)
             })
             .collect();
@@ -336,6 +336,7 @@ impl Submission {
             batch: self.row.batch.clone(),
             event,
             pages,
+            counted: release::counts(code),
             batch_size_max: release::batch_size_max(code, count),
             note,
             at: now,

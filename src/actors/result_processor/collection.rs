@@ -165,7 +165,12 @@ impl Collection {
                 )
             })
             .map(|member| {
-                let event = release::member(member.releases, releases_max, usable_until);
+                let event = release::member(
+                    AbandonCode::ResultsLost,
+                    member.releases,
+                    releases_max,
+                    usable_until,
+                );
                 (member.key, event)
             })
             .collect();
@@ -179,6 +184,7 @@ impl Collection {
             batch,
             event: BatchEvent::ResultsLost,
             pages,
+            counted: release::counts(AbandonCode::ResultsLost),
             batch_size_max: None,
             note: format!("the results cannot be had: {}", error.message),
             at: self.now(),

@@ -205,6 +205,8 @@ messages! {
         event: BatchEvent,
         pages: Vec<(RecordKey, PageEvent)>,
         batch_size_max: Option<u32>,
+        /// Whether this counts as a release of each of these pages.
+        counted: bool,
         note: String,
         at: Timestamp,
     } -> Tally;

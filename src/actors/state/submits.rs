@@ -468,7 +468,7 @@ impl EndBatch {
                 )));
             }
             let row = pages.apply(key, event, &cause, &self.note)?;
-            row.releases += 1;
+            row.releases += i64::from(self.counted);
             if row.stage != PageStage::Dead.as_str() {
                 row.batch_size_max = self.batch_size_max.map(i64::from);
             }

@@ -284,6 +284,7 @@ pub fn end(name: &str, event: BatchEvent, pages: Vec<(RecordKey, PageEvent)>) ->
         batch: batch(name),
         event,
         pages,
+        counted: true,
         batch_size_max: Some(7),
         note: "the provider gave up".to_owned(),
         at: at(800),
