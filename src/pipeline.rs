@@ -380,7 +380,6 @@ impl StageAddresses {
                 poller.clone().recipient(),
                 submitter.clone().recipient(),
                 uploader.clone().recipient(),
-                scanner.clone().recipient(),
             ],
             drains: vec![
                 scanner.clone().recipient(),

@@ -179,7 +179,10 @@ impl Conductor {
         if due && self.options.mode == Mode::Watch {
             self.rescan();
         }
-        self.check(ctx);
+        // A stage at work answers the question by itself, and the question has a price.
+        if self.quiet_beats > 0 || self.first_trouble.is_some() {
+            self.check(ctx);
+        }
         // Armed after the work, so that a slow beat is followed by a pause and not by a burst.
         ctx.run_later(self.options.beat, |conductor, ctx| {
             if !conductor.ending {
@@ -201,7 +204,7 @@ impl Conductor {
 
     /// Asks whether there is anything left to do.
     fn check(&mut self, ctx: &mut Context<Self>) {
-        if self.checking || self.scanning || self.ending {
+        if self.checking || self.scanning || self.ending || self.options.mode == Mode::Watch {
             return;
         }
         self.checking = true;

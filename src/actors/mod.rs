@@ -17,6 +17,7 @@ pub mod batch_submitter;
 pub mod blocking;
 pub mod busy;
 pub mod conductor;
+mod ending;
 pub mod hint;
 pub mod poller;
 pub mod result_processor;

@@ -8,17 +8,15 @@ use actix::prelude::*;
 
 use super::activity::{Activity, Root, Stage, answered, stage_handlers};
 use super::busy::Busy;
+use super::ending::{Ending, ReleaseRules};
 use super::hint::{BatchSubmitted, PagesReleased, ResultsReady, Tick};
 use super::state::StateActor;
-use super::state::messages::{
-    BatchRow, EndBatch, ListBatches, ListMembers, RecordPoll, StateError,
-};
+use super::state::messages::{BatchRow, ListBatches, ListMembers, RecordPoll, StateError};
+use crate::decide::cadence;
 use crate::decide::poll::{self, Seen};
-use crate::decide::{cadence, release};
-use crate::domain::batch::{AbandonCode, BatchStage, BatchState};
+use crate::domain::batch::{AbandonCode, BatchEvent, BatchStage, BatchState};
 use crate::domain::failure::{ApiError, Next};
 use crate::domain::ids::{BatchId, RemoteName};
-use crate::domain::page::PageStage;
 use crate::domain::remote::RemoteBatch;
 use crate::domain::time::Timestamp;
 use crate::notices;
@@ -298,11 +296,11 @@ impl Look {
         match &seen {
             Seen::Nothing { code, words } => {
                 let (code, words) = (*code, words.clone());
-                self.record(&remote, None, now).await?;
+                self.record(&remote, BatchEvent::Advanced, now).await?;
                 self.end(code, words, now).await
             }
             Seen::StillRunning => {
-                self.record(&remote, Some(&seen), now).await?;
+                self.record(&remote, seen.event(), now).await?;
                 Ok(Looked::Again)
             }
             Seen::ResultsNotNamed => {
@@ -314,11 +312,11 @@ impl Look {
                     }
                     .emit();
                 }
-                self.record(&remote, Some(&seen), now).await?;
+                self.record(&remote, seen.event(), now).await?;
                 Ok(Looked::Again)
             }
             Seen::Results => {
-                self.record(&remote, Some(&seen), now).await?;
+                self.record(&remote, seen.event(), now).await?;
                 notices::ResultsOffered {
                     batch: &self.row.batch,
                     state: remote.state.as_str(),
@@ -332,7 +330,7 @@ impl Look {
     async fn record(
         &self,
         remote: &RemoteBatch,
-        seen: Option<&Seen>,
+        event: BatchEvent,
         at: Timestamp,
     ) -> Result<(), StateError> {
         let record = RecordPoll {
@@ -340,7 +338,7 @@ impl Look {
             remote_state: remote.state.as_str().to_owned(),
             stats: remote.stats,
             output: remote.output.clone(),
-            event: Some(seen.map_or(crate::domain::batch::BatchEvent::Advanced, Seen::event)),
+            event: Some(event),
             ended_at: remote.ended_at,
             note: remote
                 .error
@@ -367,38 +365,19 @@ impl Look {
                 })
                 .await,
         )?;
-        let count = members.len() as u64;
-        let usable_until = now.plus(self.options.life_min);
-        let pages = members
-            .into_iter()
-            .filter(|member| member.stage == Some(PageStage::Batched))
-            .map(|member| {
-                let releases_max = self.options.releases_max;
-                (
-                    member.key,
-                    release::member(code, member.releases, releases_max, usable_until),
-                )
-            })
-            .collect();
-        notices::BatchEnded {
-            batch: &batch,
-            code,
-            message: &words,
-        }
-        .emit();
-        let end = EndBatch {
+        let ending = Ending {
             batch,
-            event: crate::domain::batch::BatchEvent::EndedEmpty { code },
-            pages,
-            counted: release::counts(code),
-            batch_size_max: release::batch_size_max(code, count),
+            event: BatchEvent::EndedEmpty { code },
+            code,
+            members,
             note: words,
-            at: now,
         };
-        let tally = answered(self.state.send(end).await)?;
-        Ok(Looked::Ended {
-            released: tally.released,
-        })
+        let rules = ReleaseRules {
+            releases_max: self.options.releases_max,
+            life_min: self.options.life_min,
+        };
+        let released = ending.record(&self.state, rules, now).await?;
+        Ok(Looked::Ended { released })
     }
 }
 

@@ -8,7 +8,7 @@ use actix::prelude::*;
 use futures_util::StreamExt;
 
 use super::activity::{Activity, Root, Stage, answered, stage_handlers};
-use super::hint::{PagesRegistered, PagesUnlocked, Rescan, ScanDone, Tick};
+use super::hint::{PagesRegistered, PagesUnlocked, Rescan, ScanDone};
 use super::state::StateActor;
 use super::state::messages::{
     AdoptedOutput, ApplyScan, KnownPage, ListImageFaults, OddityRow, PagesOfBooks, RecordOddities,
@@ -404,12 +404,6 @@ impl Handler<PagesUnlocked> for Scanner {
             count: unlocked.count,
         });
     }
-}
-
-impl Handler<Tick> for Scanner {
-    type Result = ();
-
-    fn handle(&mut self, _: Tick, _: &mut Self::Context) {}
 }
 
 impl Stage for Scanner {

@@ -422,6 +422,7 @@ impl Uploader {
             batches: Rc::clone(&self.ports.batches),
             at: self.ports.clock.now(),
             limit: self.options.deletions_max,
+            key_fingerprint: self.options.key_fingerprint.clone(),
         };
         ctx.spawn(deletion.run().into_actor(self).map(|deleted, stage, ctx| {
             stage.deleting = false;

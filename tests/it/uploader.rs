@@ -328,6 +328,30 @@ async fn a_file_that_cannot_be_deleted_now_is_deleted_later() {
 }
 
 #[actix::test]
+async fn p9_another_keys_files_are_neither_deleted_nor_called_gone() {
+    let scene = Scene::new(1, |_| {}).await;
+    scene.work().await;
+    let sandbox = scene.sandbox;
+    // Too little life left: the file is to be deleted, and by now the key is another.
+    sandbox.clock.advance(Duration::from_secs(23 * 3600));
+    let mut options = sandbox.plan.uploader.clone();
+    options.key_fingerprint = "another".into();
+    options.pages_max = Some(0);
+    let uploaded: Addr<Probe<PagesUploaded>> = Probe::start_new();
+    let peers = UploaderPeers {
+        state: sandbox.state.clone(),
+        uploaded: uploaded.recipient(),
+    };
+    sandbox.claim(0).await;
+    let other = Uploader::new(options, peers, sandbox.root(), sandbox.uploader_ports()).start();
+    other.send(sandbox.tick()).await.unwrap();
+    other.send(Idle {}).await.unwrap();
+    assert_eq!(sandbox.provider.calls("delete"), 0);
+    let states = sandbox.sql("SELECT state FROM remote_files").await;
+    assert_eq!(states, ["undeletable"], "it still counts until it expires");
+}
+
+#[actix::test]
 async fn p12_a_draining_uploader_takes_no_more() {
     let scene = Scene::new(20, |_| {}).await;
     scene.uploader.send(Drain {}).await.unwrap();

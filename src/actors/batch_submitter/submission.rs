@@ -5,15 +5,15 @@ use std::rc::Rc;
 use super::Desk;
 use super::lines::Built;
 use crate::actors::activity::answered;
+use crate::actors::ending::{Ending, ReleaseRules};
 use crate::actors::state::messages::{
-    BatchRow, BeginSubmit, EndBatch, ForgetJsonl, ListMembers, Member, RecordJsonlUploaded,
-    RecordSpooled, RecordSubmit, StateError, StoredFile,
+    BatchRow, BeginSubmit, ForgetJsonl, ListMembers, Member, RecordJsonlUploaded, RecordSpooled,
+    RecordSubmit, StateError, StoredFile,
 };
-use crate::decide::{release, retry};
+use crate::decide::retry;
 use crate::domain::batch::{AbandonCode, BatchEvent};
 use crate::domain::failure::{ApiError, Next};
 use crate::domain::ids::Sha256Hex;
-use crate::domain::page::PageStage;
 use crate::domain::remote::RemoteBatch;
 use crate::notices;
 use crate::ports::file_api::Upload;
@@ -315,37 +315,20 @@ impl Submission {
         note: String,
     ) -> Result<SubmissionEnd, StateError> {
         let now = self.desk.ports.clock.now();
-        let usable_until = now.plus(self.desk.options.life_min);
-        let count = members.len() as u64;
-        let releases_max = self.desk.options.releases_max;
-        let pages = members
-            .into_iter()
-            .filter(|member| member.stage == Some(PageStage::Batched))
-            .map(|member| {
-                let event = release::member(code, member.releases, releases_max, usable_until);
-                (member.key, event)
-            })
-            .collect();
-        notices::BatchEnded {
-            batch: &self.row.batch,
-            code,
-            message: &note,
-        }
-        .emit();
-        let end = EndBatch {
+        let ending = Ending {
             batch: self.row.batch.clone(),
             event,
-            pages,
-            counted: release::counts(code),
-            batch_size_max: release::batch_size_max(code, count),
+            code,
+            members,
             note,
-            at: now,
         };
-        let tally = answered(self.desk.peers.state.send(end).await)?;
+        let rules = ReleaseRules {
+            releases_max: self.desk.options.releases_max,
+            life_min: self.desk.options.life_min,
+        };
+        let released = ending.record(&self.desk.peers.state, rules, now).await?;
         self.remove_spool().await;
-        Ok(SubmissionEnd::Ended {
-            released: tally.released,
-        })
+        Ok(SubmissionEnd::Ended { released })
     }
 
     /// The recipe and the rows can make the lines again; the file is only in the way.

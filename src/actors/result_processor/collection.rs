@@ -10,10 +10,11 @@ use super::index::Index;
 use super::judge::{self, Judged, Judgement};
 use super::{CollectionError, ReportFacts, Shop};
 use crate::actors::activity::answered;
+use crate::actors::ending::{Ending, ReleaseRules};
 use crate::actors::hint::PagesUnlocked;
 use crate::actors::state::messages::{
-    BatchRow, BeginCollect, EndBatch, LineCounts, ListMembers, Member, RawFile, RecordReport,
-    RecordVerdicts, SettleBatch, Settled,
+    BatchRow, BeginCollect, LineCounts, ListMembers, Member, RawFile, RecordReport, RecordVerdicts,
+    SettleBatch, Settled,
 };
 use crate::decide::release;
 use crate::domain::attempt::{AnswerFacts, FailureDetail, Outcome, RawLine, Verdict};
@@ -154,45 +155,20 @@ impl Collection {
                 })
                 .await,
         )?;
-        let usable_until = self.now().plus(self.shop.options.life_min);
-        let releases_max = self.shop.options.releases_max;
-        let pages = members
-            .into_iter()
-            .filter(|member| {
-                matches!(
-                    member.stage,
-                    Some(PageStage::Batched | PageStage::Validating)
-                )
-            })
-            .map(|member| {
-                let event = release::member(
-                    AbandonCode::ResultsLost,
-                    member.releases,
-                    releases_max,
-                    usable_until,
-                );
-                (member.key, event)
-            })
-            .collect();
-        notices::BatchEnded {
-            batch: &batch,
-            code: AbandonCode::ResultsLost,
-            message: &error.message,
-        }
-        .emit();
-        let end = EndBatch {
+        let ending = Ending {
             batch,
             event: BatchEvent::ResultsLost,
-            pages,
-            counted: release::counts(AbandonCode::ResultsLost),
-            batch_size_max: None,
+            code: AbandonCode::ResultsLost,
+            members,
             note: format!("the results cannot be had: {}", error.message),
-            at: self.now(),
         };
-        let tally = answered(self.shop.peers.state.send(end).await)?;
-        Ok(CollectionEnd::Settled {
-            released: tally.released,
-        })
+        let rules = ReleaseRules {
+            releases_max: self.shop.options.releases_max,
+            life_min: self.shop.options.life_min,
+        };
+        let state = &self.shop.peers.state;
+        let released = ending.record(state, rules, self.now()).await?;
+        Ok(CollectionEnd::Settled { released })
     }
 
     /// Reads the file once to see which line answers whom.

@@ -12,7 +12,7 @@ use crate::actors::state::messages::{
     DeleteOutcome, FilePurpose, LedgerFile, ListDeletable, RecordDeletions, StateError,
 };
 use crate::domain::failure::Next;
-use crate::domain::ids::RemoteName;
+use crate::domain::ids::{KeyFingerprint, RemoteName};
 use crate::domain::time::Timestamp;
 use crate::notices;
 use crate::ports::batch_api::BatchApi;
@@ -25,6 +25,8 @@ pub(super) struct Deletion {
     pub batches: Rc<dyn BatchApi>,
     pub at: Timestamp,
     pub limit: usize,
+    /// Another key cannot delete, and what it is told of our files means nothing.
+    pub key_fingerprint: KeyFingerprint,
 }
 
 /// What a round of deletions did.
@@ -47,8 +49,9 @@ impl Deletion {
             return Ok(Deleted { asked: 0, gone: 0 });
         }
         let (files, batches, at) = (&self.files, &self.batches, self.at);
+        let ours = &self.key_fingerprint;
         let outcomes: Vec<(RemoteName, DeleteOutcome)> = futures_util::stream::iter(due)
-            .map(|file| async move { delete_one(files, batches, file, at).await })
+            .map(|file| async move { delete_one(files, batches, file, ours, at).await })
             .buffer_unordered(self.limit.max(1))
             .collect()
             .await;
@@ -72,8 +75,13 @@ async fn delete_one(
     files: &Rc<dyn FileApi>,
     batches: &Rc<dyn BatchApi>,
     file: LedgerFile,
+    ours: &KeyFingerprint,
     at: Timestamp,
 ) -> (RemoteName, DeleteOutcome) {
+    if file.key_fingerprint != *ours {
+        let note = "it belongs to another key, and expires by itself".to_owned();
+        return (file.name, DeleteOutcome::Undeletable { note });
+    }
     // A results file cannot be deleted by itself; its job takes it along.
     let deleted = match (file.purpose, &file.job) {
         (FilePurpose::Results, Some(job)) => batches.delete_batch(job).await,
