@@ -31,7 +31,7 @@ arrows! {
     PagesReleased { count: u64 }
     /// ResultProcessor -> Scanner: pages wait for no other page any more.
     PagesUnlocked { count: u64 }
-    /// Conductor -> every stage: time passed. `more_may_come` is true while a scan goes on.
+    /// Conductor -> every stage but Scanner: time passed. `more_may_come` is true while a scan goes on.
     Tick { now: Timestamp, more_may_come: bool }
     /// Conductor -> Scanner: look at the tree.
     Rescan {}
