@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_hints_are_held_within_bounds() {
+    fn f38_absurd_hints_are_held_within_bounds() {
         let (floor, ceiling) = (30 * SECOND, 3600 * SECOND);
         assert_eq!(clamped_hint(None, floor, ceiling), floor);
         assert_eq!(clamped_hint(Some(SECOND), floor, ceiling), floor);

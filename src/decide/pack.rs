@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_stop_a_batch_and_say_so() {
+    fn f26_limits_stop_a_batch_and_say_so() {
         let four = ["a", "b", "c", "d"].map(|name| page(name, 10));
         check(&four, LIMITS, &["a", "b", "c"], Stopped::Count);
         check(&four[..3], LIMITS, &["a", "b", "c"], Stopped::Count);

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn every_terminal_state_is_searched_for_results() {
+    fn f08_every_terminal_state_is_searched_for_results() {
         for state in ["SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"] {
             check(state, true, None, BatchEvent::ResultsOffered);
         }

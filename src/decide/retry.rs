@@ -287,14 +287,14 @@ mod tests {
     }
 
     #[test]
-    fn p3_whatever_may_have_happened_is_doubt() {
+    fn f12_p3_whatever_may_have_happened_is_doubt() {
         for next in [Next::Transient, Next::Refused, Next::Garbled, Next::Missing] {
             check_create(Effect::Maybe, next, 1, "submit_unclear");
         }
     }
 
     #[test]
-    fn a_definite_no_parks_the_same_intent() {
+    fn f20_a_definite_no_parks_the_same_intent() {
         let throttled = Next::Throttled {
             after: Some(Duration::MAX),
             quota: Quota::Rate,
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_create_hint_is_held_between_half_a_minute_and_an_hour() {
+    fn f20_a_create_hint_is_held_between_half_a_minute_and_an_hour() {
         let absurd = Duration::from_secs(9_223_372_036_854_775_807);
         let throttled = Next::Throttled {
             after: Some(absurd),

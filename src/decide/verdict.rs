@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn only_stop_with_text_is_a_success() {
+    fn f05_only_stop_with_text_is_a_success() {
         let good = response(Some("STOP"), Some("{}"));
         assert_eq!(read(&good), Reading::Text("{}".into()));
         check_failed(&response(Some("STOP"), None), ErrorType::Value, "no text");
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_reason_is_a_failure_even_with_text() {
+    fn f05_every_other_reason_is_a_failure_even_with_text() {
         let table = [
             ("MAX_TOKENS", ErrorType::Truncated),
             ("RECITATION", ErrorType::Recitation),
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn blocked_prompts_and_empty_responses_fail() {
+    fn f32_blocked_prompts_and_empty_responses_fail() {
         let blocked = |reason: &str, candidates| {
             RowBody::Response(Response {
                 block_reason: Some(reason.to_owned()),
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn row_errors_are_placed_by_code() {
+    fn f31_row_errors_are_placed_by_code() {
         let error = |code| {
             RowBody::Error(RemoteStatus {
                 code,

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn states_are_read_by_their_suffix() {
+    fn f34_states_are_read_by_their_suffix() {
         check("BATCH_STATE_SUCCEEDED", RemoteBatchState::Succeeded);
         check("JOB_STATE_SUCCEEDED", RemoteBatchState::Succeeded);
         check("batch_state_pending", RemoteBatchState::Pending);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_state_is_kept_and_never_terminal() {
+    fn f34_an_unknown_state_is_kept_and_never_terminal() {
         let state = RemoteBatchState::parse("BATCH_STATE_TIRED");
         assert_eq!(state, RemoteBatchState::Unknown("BATCH_STATE_TIRED".into()));
         assert!(!state.is_terminal());

@@ -220,7 +220,7 @@ fn check_hint(header: Option<&str>, message: &str, details: &str, expected: Opti
 }
 
 #[test]
-fn hints_are_read_in_every_form() {
+fn f38_hints_are_read_in_every_form() {
     let nanos = |whole, nanos| Some(Duration::new(whole, nanos));
     check_hint(Some("37"), "retry in 5s", "", nanos(37, 0));
     check_hint(Some("Sat, 21 Nov 2026 10:00:09 GMT"), "", "", nanos(9, 0));

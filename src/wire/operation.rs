@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn states_and_outputs_are_found_wherever_they_stand() {
+    fn f34_states_and_outputs_are_found_wherever_they_stand() {
         let inline = Some(RemoteOutput::Inline);
         check(r#"{"name":"batches/a"}"#, "", None);
         check(
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_texts_or_numbers_or_absent() {
+    fn f35_counts_are_texts_or_numbers_or_absent() {
         let stats = batch(
             br#"{"name":"b","metadata":{"batchStats":{"requestCount":"5","failed_request_count":2,"pendingRequestCount":"x"}}}"#,
         )

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_line_has_this_very_form() {
+    fn f04_a_request_line_has_this_very_form() {
         let config = json!({"temperature": 0.1, "maxOutputTokens": 16384,
             "thinkingConfig": {"thinkingLevel": "LOW"}});
         let bytes = written(
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_cost_the_job_is_refused() {
+    fn f24_what_would_cost_the_job_is_refused() {
         check_refused("", "p", json!({}), "without a key");
         check_refused("k", "a\0b", json!({}), "page k: the prompt has a NUL");
         check_refused("k", "p", json!([]), "not an object");

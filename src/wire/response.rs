@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_found_in_both_places() {
+    fn f34_keys_are_found_in_both_places() {
         assert_eq!(answer(r#"{"metadata":{"key":"m"},"response":{}}"#).0, "m");
         assert_eq!(
             answer(r#"{"key":"m","metadata":{"key":"m"},"response":{}}"#).0,

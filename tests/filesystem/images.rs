@@ -68,7 +68,7 @@ async fn check_good(name: &str, bytes: &[u8], mime: ImageType) {
 }
 
 #[tokio::test]
-async fn good_images_pass_whatever_their_names_say() {
+async fn f40_good_images_pass_whatever_their_names_say() {
     check_good("1.jpg", &jpeg(), ImageType::Jpeg).await;
     check_good("1.JPEG", &jpeg(), ImageType::Jpeg).await;
     check_good("1.jPg", &jpeg(), ImageType::Jpeg).await;
@@ -94,7 +94,7 @@ async fn fault(name: &str, bytes: &[u8]) -> ImageFault {
 }
 
 #[tokio::test]
-async fn images_cut_short_are_damaged() {
+async fn f40_images_cut_short_are_damaged() {
     for (name, whole) in [("1.jpg", jpeg()), ("1.png", png()), ("1.webp", webp())] {
         for cut in [whole.len() - 1, whole.len() - 5] {
             let fault = fault(name, &whole[..cut]).await;
@@ -117,7 +117,7 @@ async fn images_cut_short_are_damaged() {
 }
 
 #[tokio::test]
-async fn every_other_fault_has_its_name() {
+async fn f40_every_other_fault_has_its_name() {
     let world = World::new();
     let missing = world.files.image(&key("a:b:c:1")).await.unwrap_err();
     assert!(

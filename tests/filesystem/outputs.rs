@@ -120,7 +120,7 @@ async fn an_output_link_is_replaced_not_followed() {
 }
 
 #[tokio::test]
-async fn a_retired_output_is_kept_as_a_revision() {
+async fn f10_a_retired_output_is_kept_as_a_revision() {
     let world = World::new();
     for content in ["first", "second"] {
         world.put("outputs/a/b/c/1.json", content.as_bytes());

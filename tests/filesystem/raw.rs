@@ -22,7 +22,7 @@ async fn read(world: &World, content: &[u8]) -> Vec<Vec<RawText>> {
 }
 
 #[tokio::test]
-async fn every_kind_of_line_is_handed_out() {
+async fn f24_every_kind_of_line_is_handed_out() {
     let world = World::new();
     let long = LINE_BYTES_MAX as usize;
     let mut content = b"first\r\n\n\r\n\xff\xfe\n".to_vec();
@@ -66,7 +66,7 @@ async fn every_kind_of_line_is_handed_out() {
 }
 
 #[tokio::test]
-async fn runs_are_bounded_in_lines_and_bytes() {
+async fn f26_runs_are_bounded_in_lines_and_bytes() {
     let world = World::new();
     let many = read(&world, &b"line\n".repeat(1_100)).await;
     let sizes: Vec<usize> = many.iter().map(Vec::len).collect();

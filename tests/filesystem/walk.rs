@@ -30,7 +30,7 @@ fn labels(books: &[BookListing]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn books_come_in_key_order_and_pages_by_number() {
+async fn f39_books_come_in_key_order_and_pages_by_number() {
     let world = World::new();
     for page in ["10", "9", "007"] {
         world.put(&format!("labels/a/s/1900/{page}.json"), b"{}");
@@ -86,7 +86,7 @@ async fn odd_names_become_keys_and_come_back_as_paths() {
 }
 
 #[tokio::test]
-async fn everything_odd_is_named() {
+async fn f39_everything_odd_is_named() {
     let world = World::new();
     world.put("labels/a/b/c/1.json", b"{}");
     world.put("labels/a/b/c/01.json", b"{}");

@@ -22,7 +22,7 @@ async fn create(client: &GeminiClient) -> Result<RemoteBatch, ApiError> {
 }
 
 #[tokio::test]
-async fn a_create_is_sent_exactly_once_when_the_connection_breaks() {
+async fn f12_a_create_is_sent_exactly_once_when_the_connection_breaks() {
     let good = Reply::new(200, r#"{"name":"batches/a"}"#);
     for broken in [
         Reply::silence(),
@@ -63,7 +63,7 @@ async fn a_create_that_never_left_has_no_effect() {
 }
 
 #[tokio::test]
-async fn a_create_without_an_answer_in_time_is_in_doubt() {
+async fn f12_a_create_without_an_answer_in_time_is_in_doubt() {
     // Connections are taken by the system; nobody ever answers.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());

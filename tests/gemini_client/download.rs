@@ -92,7 +92,7 @@ async fn results_are_downloaded_as_recorded() {
 }
 
 #[tokio::test]
-async fn a_cut_download_goes_on_where_it_stopped() {
+async fn f26_a_cut_download_goes_on_where_it_stopped() {
     let outcome = run(vec![
         whole().header("ETag", "\"v1\"").cut_after(10),
         Reply::silence(),
@@ -140,7 +140,7 @@ async fn the_other_documented_address_is_tried() {
 }
 
 #[tokio::test]
-async fn resumes_are_bounded_and_nothing_partial_is_left() {
+async fn f26_resumes_are_bounded_and_nothing_partial_is_left() {
     let outcome = run((0..9).map(|_| whole().cut_after(3)).collect()).await;
     outcome.check_failed(Next::Transient);
     assert_eq!(outcome.requests.len(), 6);

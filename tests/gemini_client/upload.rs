@@ -287,7 +287,7 @@ async fn a_lost_finalize_is_asked_for() {
 }
 
 #[tokio::test]
-async fn an_answer_counts_only_when_it_is_about_our_bytes() {
+async fn f21_an_answer_counts_only_when_it_is_about_our_bytes() {
     let content = b"abc";
     let file = |fields: &str| format!(r#"{{"file":{{"name":"files/a"{fields}}}}}"#);
     let good = r#","uri":"u","sizeBytes":"3""#;

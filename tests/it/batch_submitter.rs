@@ -208,7 +208,7 @@ async fn a_small_batch_waits_for_a_page_that_is_still_being_uploaded() {
 }
 
 #[actix::test]
-async fn lines_stay_within_the_limit_of_bytes() {
+async fn f26_lines_stay_within_the_limit_of_bytes() {
     let scene = Scene::new(6, |sandbox| sandbox.plan.submitter.live_max = 10).await;
     let sandbox = scene.sandbox;
     scene.submitter.send(Leave {}).await.unwrap();
@@ -287,7 +287,7 @@ async fn no_more_batches_are_live_than_allowed() {
 }
 
 #[actix::test]
-async fn p3_the_intent_is_committed_before_the_create_is_sent() {
+async fn f12_p3_the_intent_is_committed_before_the_create_is_sent() {
     let scene = Scene::new(3, |_| {}).await;
     let found = Rc::new(RefCell::new(Vec::new()));
     let (state, log) = (scene.sandbox.state.clone(), Rc::clone(&found));
@@ -320,7 +320,7 @@ async fn p3_the_intent_is_committed_before_the_create_is_sent() {
 }
 
 #[actix::test]
-async fn p3_a_lost_create_answer_is_looked_up_and_adopted_and_never_creates_twice() {
+async fn f12_p3_a_lost_create_answer_is_looked_up_and_adopted_and_never_creates_twice() {
     let scene = Scene::new(3, |_| {}).await;
     scene.script([Script::Lost]);
     scene.tick_after(0).await;
@@ -338,7 +338,7 @@ async fn p3_a_lost_create_answer_is_looked_up_and_adopted_and_never_creates_twic
 }
 
 #[actix::test]
-async fn p3_the_list_is_searched_to_its_last_page() {
+async fn f12_p3_the_list_is_searched_to_its_last_page() {
     let scene = Scene::new(1, |_| {}).await;
     scene.script([Script::Lost]);
     let provider = Rc::clone(&scene.sandbox.provider);
@@ -366,7 +366,7 @@ async fn p3_the_list_is_searched_to_its_last_page() {
 }
 
 #[actix::test]
-async fn p3_a_job_that_the_list_never_shows_is_created_again_only_after_all_looks() {
+async fn f12_p3_a_job_that_the_list_never_shows_is_created_again_only_after_all_looks() {
     let scene = Scene::new(3, |_| {}).await;
     scene.sandbox.provider.record.borrow_mut().hidden = true;
     scene.script([Script::Lost]);
@@ -410,7 +410,7 @@ async fn p3_a_list_that_cannot_be_read_proves_nothing() {
 }
 
 #[actix::test]
-async fn p6_a_refused_create_parks_the_batch_as_it_is_built() {
+async fn f20_p6_a_refused_create_parks_the_batch_as_it_is_built() {
     let absurd = Next::Throttled {
         after: Some(Duration::MAX),
         quota: Quota::Rate,
@@ -489,7 +489,7 @@ async fn a_batch_that_is_refused_at_once_after_it_lost_a_page_ends_well() {
 }
 
 #[actix::test]
-async fn p3_a_crash_while_creating_leads_to_a_look_and_not_to_a_second_create() {
+async fn f12_p3_a_crash_while_creating_leads_to_a_look_and_not_to_a_second_create() {
     for lost in [false, true] {
         let scene = Scene::new(3, |_| {}).await;
         // The process ends while the create is on the wire: before it arrives, or after.
@@ -545,7 +545,7 @@ async fn p3_a_crash_while_creating_leads_to_a_look_and_not_to_a_second_create() 
 }
 
 #[actix::test]
-async fn a_page_that_cannot_be_asked_about_is_refused_by_name_and_the_rest_is_sent() {
+async fn f24_a_page_that_cannot_be_asked_about_is_refused_by_name_and_the_rest_is_sent() {
     let scene = Scene::new(4, |_| {}).await;
     for (page, label) in [("book:10", "{\"title\": "), ("book:30", "{\"other\": 1}")] {
         let key = RecordKey::from(page);

@@ -215,7 +215,7 @@ async fn p3_a_run_after_a_crash_looks_for_the_job_and_makes_no_second_one() {
 }
 
 #[actix::test]
-async fn p9_another_key_is_refused_while_batches_of_the_old_one_live() {
+async fn f14_p9_another_key_is_refused_while_batches_of_the_old_one_live() {
     let sandbox = Sandbox::new().await;
     sandbox.tree.add("a", 1);
     let running = start(&sandbox).await;
@@ -239,7 +239,7 @@ async fn p9_another_key_is_refused_while_batches_of_the_old_one_live() {
 }
 
 #[actix::test]
-async fn p10_a_finished_run_leaves_no_file_of_a_lost_upload_and_touches_nobody_elses() {
+async fn f21_p10_a_finished_run_leaves_no_file_of_a_lost_upload_and_touches_nobody_elses() {
     use pagemill::ports::file_api::{FileApi, Upload};
     let sandbox = Sandbox::new().await;
     sandbox.tree.add("a", 1);
@@ -293,7 +293,7 @@ async fn p6_expired_jobs_cost_nothing_and_their_pages_run_again() {
 }
 
 #[actix::test]
-async fn p7_a_dead_page_is_left_and_those_behind_it_run_without_it() {
+async fn f25_p7_a_dead_page_is_left_and_those_behind_it_run_without_it() {
     let sandbox = Sandbox::new().await;
     for page in 1..=3 {
         sandbox.tree.add("a", page);

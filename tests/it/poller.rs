@@ -186,7 +186,7 @@ async fn each_job_is_looked_at_on_its_own_interval() {
 }
 
 #[actix::test]
-async fn a_job_that_fails_to_answer_delays_no_other() {
+async fn f27_a_job_that_fails_to_answer_delays_no_other() {
     let scene = Scene::new(2).await;
     scene.tick_after(0).await;
     let refusal = Script::Refused(Next::Transient);
@@ -214,7 +214,7 @@ async fn a_job_that_fails_to_answer_delays_no_other() {
 }
 
 #[actix::test]
-async fn p9_no_local_clock_ends_a_job() {
+async fn f13_p9_no_local_clock_ends_a_job() {
     let scene = Scene::new(1).await;
     for state in ["BATCH_STATE_RUNNING", "BATCH_STATE_SOMETHING_NEW"] {
         scene.sandbox.provider.end(&scene.jobs[0], state, None);
@@ -241,7 +241,7 @@ async fn p9_no_local_clock_ends_a_job() {
 }
 
 #[actix::test]
-async fn p8_success_without_named_results_is_asked_again() {
+async fn f27_p8_success_without_named_results_is_asked_again() {
     let scene = Scene::new(1).await;
     scene.tick_after(0).await;
     scene
@@ -256,7 +256,7 @@ async fn p8_success_without_named_results_is_asked_again() {
 }
 
 #[actix::test]
-async fn p8_a_failed_job_with_results_gives_them_up() {
+async fn f08_p8_a_failed_job_with_results_gives_them_up() {
     let scene = Scene::new(1).await;
     scene.tick_after(0).await;
     scene.sandbox.provider.succeed(&scene.jobs[0], &[]);
@@ -270,7 +270,7 @@ async fn p8_a_failed_job_with_results_gives_them_up() {
 }
 
 #[actix::test]
-async fn p6_an_expired_job_gives_its_pages_back_uncounted_and_in_halves() {
+async fn f08_p6_an_expired_job_gives_its_pages_back_uncounted_and_in_halves() {
     let scene = Scene::new(1).await;
     scene.tick_after(0).await;
     scene

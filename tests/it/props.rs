@@ -131,7 +131,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn p4_no_page_ever_gets_another_pages_answer(
+    fn f01_p4_no_page_ever_gets_another_pages_answer(
         lines in vec(mischief(), PAGES as usize)
             .prop_map(|mischiefs| lines_after(&mischiefs))
             .prop_shuffle(),

@@ -206,7 +206,7 @@ async fn an_accepted_answer_is_written_readably_and_unchanged() {
 }
 
 #[actix::test]
-async fn p1_an_output_is_on_disk_before_its_page_counts_as_done() {
+async fn f10_p1_an_output_is_on_disk_before_its_page_counts_as_done() {
     let mut scene = Scene::new(1).await;
     let (batch, job) = scene.submit().await;
     let trigger = "CREATE TRIGGER fault BEFORE UPDATE ON attempts
@@ -246,7 +246,7 @@ fn case(stage: &'static str, error: Option<ErrorType>, line: fn(&str) -> String)
 }
 
 #[actix::test]
-async fn every_kind_of_answer_gets_its_own_verdict() {
+async fn f31_every_kind_of_answer_gets_its_own_verdict() {
     use ErrorType as E;
     const GOOD: &str = "{\"text\": \"x\"}";
     let done = "completed";
@@ -357,7 +357,7 @@ async fn every_kind_of_answer_gets_its_own_verdict() {
 }
 
 #[actix::test]
-async fn p4_lines_that_are_nobodys_are_counted_and_believed_by_nobody() {
+async fn f24_p4_lines_that_are_nobodys_are_counted_and_believed_by_nobody() {
     let mut scene = Scene::new(2).await;
     let mut results = b"{\"key\": \"book:10\", \xff\xfe}\n".to_vec();
     results.extend_from_slice(b"not JSON\n\n   \n\r\n[1]\n");
@@ -383,7 +383,7 @@ async fn p4_lines_that_are_nobodys_are_counted_and_believed_by_nobody() {
 }
 
 #[actix::test]
-async fn an_empty_results_file_is_every_pages_missing_response() {
+async fn f15_an_empty_results_file_is_every_pages_missing_response() {
     let mut scene = Scene::new(3).await;
     scene.judge(Vec::new()).await;
     assert_eq!(scene.failures().await.len(), 3);
@@ -431,7 +431,7 @@ async fn a_failure_is_kept_with_everything_that_a_person_needs() {
 }
 
 #[actix::test]
-async fn p6_a_results_file_that_is_processed_twice_counts_once() {
+async fn f27_p6_a_results_file_that_is_processed_twice_counts_once() {
     let mut scene = Scene::new(3).await;
     let (batch, job) = scene.submit().await;
     let results = lines(&[answer("book:10", "x"), said("book:20", "no JSON")]);
@@ -462,7 +462,7 @@ async fn p6_a_results_file_that_is_processed_twice_counts_once() {
 }
 
 #[actix::test]
-async fn p8_results_whose_copy_on_disk_is_not_whole_are_fetched_again() {
+async fn f26_p8_results_whose_copy_on_disk_is_not_whole_are_fetched_again() {
     let mut scene = Scene::new(1).await;
     let (batch, job) = scene.submit().await;
     scene
@@ -571,7 +571,7 @@ async fn a_disk_that_takes_one_of_two_outputs_costs_neither() {
 }
 
 #[actix::test]
-async fn p6_results_that_are_not_there_are_looked_for_and_lost_only_after_their_wait() {
+async fn f07_p6_results_that_are_not_there_are_looked_for_and_lost_only_after_their_wait() {
     let mut scene = Scene::new(2).await;
     let (batch, job) = scene.submit().await;
     scene

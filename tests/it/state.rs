@@ -1006,7 +1006,7 @@ async fn a_second_attempt_has_the_next_number_and_a_verdict_clears_the_releases(
 }
 
 #[actix::test]
-async fn p5_a_batch_settles_only_when_every_member_has_an_outcome() {
+async fn f02_p5_a_batch_settles_only_when_every_member_has_an_outcome() {
     let world = World::new().await;
     world.collect("b1", [1, 2, 3, 4]).await;
     world.tell(verdicts("b1", vec![accepted(1)])).await.unwrap();
@@ -1210,7 +1210,7 @@ async fn a_batch_without_members_can_be_ended_by_what_the_create_says() {
 /// Sends each of many messages in an order that looks random and is always the same; most are
 /// lawless by then. Whatever they do, the sums hold and the history tells the whole story.
 #[actix::test]
-async fn p5_pages_add_up_after_every_message_in_any_order() {
+async fn f06_p5_pages_add_up_after_every_message_in_any_order() {
     let world = World::new().await;
     world.register(1..=6).await;
     let mut seed: u64 = 7;
@@ -1401,7 +1401,7 @@ async fn the_summary_adds_up_closed_and_open_batches() {
 // ---- the actor ----
 
 #[actix::test]
-async fn changes_never_interleave() {
+async fn f28_changes_never_interleave() {
     let world = World::new().await;
     let sends = (0..50).map(|_| world.tell(start_run()));
     let answers = join_all(sends).await;

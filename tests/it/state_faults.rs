@@ -479,7 +479,7 @@ async fn a_process_that_holds_the_state() {
 }
 
 #[actix::test]
-async fn a_second_process_is_refused_and_a_killed_one_blocks_nobody() {
+async fn f28_a_second_process_is_refused_and_a_killed_one_blocks_nobody() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("state.db");
     let mut holder = Command::new(std::env::current_exe().unwrap())
@@ -557,7 +557,7 @@ async fn a_database_of_a_newer_program_is_refused_unchanged() {
 }
 
 #[actix::test]
-async fn readers_work_beside_the_process_that_writes_and_cannot_write() {
+async fn f28_readers_work_beside_the_process_that_writes_and_cannot_write() {
     let world = World::new().await;
     world.register([1, 2]).await;
     let db = open_read_only(&world.path).await.unwrap();

@@ -108,7 +108,7 @@ async fn uploads_never_run_far_ahead_of_what_can_be_sent() {
 }
 
 #[actix::test]
-async fn an_unusable_image_fails_once_before_any_request_and_blocks_nobody() {
+async fn f40_an_unusable_image_fails_once_before_any_request_and_blocks_nobody() {
     let scene = Scene::new(2, |_| {}).await;
     let bad = RecordKey::from("book:10");
     let fault = ImageFault::Unsupported("book/10.jpg".into());
@@ -135,7 +135,7 @@ async fn an_unusable_image_fails_once_before_any_request_and_blocks_nobody() {
 }
 
 #[actix::test]
-async fn a_broken_upload_is_tried_again_afresh() {
+async fn f21_a_broken_upload_is_tried_again_afresh() {
     let scene = Scene::new(1, |_| {}).await;
     let scripts = [Script::Refused(Next::Transient), Script::Lost, Script::Well];
     scene
@@ -212,7 +212,7 @@ async fn p6_a_full_store_or_a_refused_account_costs_no_page_anything() {
 }
 
 #[actix::test]
-async fn a_file_in_processing_is_waited_for() {
+async fn f22_a_file_in_processing_is_waited_for() {
     let scene = Scene::new(1, |_| {}).await;
     scene
         .sandbox
@@ -328,7 +328,7 @@ async fn a_file_that_cannot_be_deleted_now_is_deleted_later() {
 }
 
 #[actix::test]
-async fn p9_another_keys_files_are_neither_deleted_nor_called_gone() {
+async fn f14_p9_another_keys_files_are_neither_deleted_nor_called_gone() {
     let scene = Scene::new(1, |_| {}).await;
     scene.work().await;
     let sandbox = scene.sandbox;

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn p4_a_line_belongs_to_its_own_key_wherever_it_stands() {
+    fn f01_p4_a_line_belongs_to_its_own_key_wherever_it_stands() {
         let (a, b) = (answer("a", "1"), answer("b", "2"));
         let index = index(&[&b, "", &a]);
         assert!(index.is_answer(&RecordKey::from("b"), 0));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn p4_repeats_are_one_answer_and_contradictions_are_none() {
+    fn f01_p4_repeats_are_one_answer_and_contradictions_are_none() {
         let (a, other, b) = (answer("a", "1"), answer("a", "2"), answer("b", "2"));
         let index = index(&[&b, &a, &b, &other, &a]);
         assert!(index.is_answer(&RecordKey::from("b"), 0));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn p4_foreign_and_unreadable_lines_are_counted_and_guessed_at_by_nobody() {
+    fn f01_p4_foreign_and_unreadable_lines_are_counted_and_guessed_at_by_nobody() {
         let index = index(&[
             &answer("A", "1"),
             &answer(" a", "1"),
