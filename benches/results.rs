@@ -117,6 +117,8 @@ impl World {
             max_retries: 3,
             retry_delay: Duration::ZERO,
             stored_response_bytes_max: 256 << 10,
+            refuse_empty: true,
+            echo_field: None,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         };
         let mut reader = files.open_raw(&self.raw()).await.unwrap();

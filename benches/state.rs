@@ -200,6 +200,7 @@ async fn prepare(step: Step, state: &Addr<StateActor>, pages: &[NewPage]) {
             key: page.key.clone(),
             prompt_sha256: sha("prompt"),
             context_sha256: None,
+            parameters: None,
         })
         .collect();
     tell(state, lines).await;

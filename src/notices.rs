@@ -141,6 +141,18 @@ notices! {
     ResultsFetched<'a> { batch: &'a BatchId, bytes: u64 }
     info "results fetched" { batch.id = %batch, bytes }
 
+    /// Results that are long due.
+    ResultsUncollected<'a> { batch: &'a BatchId, age: Duration }
+    error "the job ended hours ago and its results are not on the local disk; the provider may not keep them" { batch.id = %batch, age_hours = age.as_secs() / 3600 }
+
+    /// A results file with fewer lines than the provider counts answers.
+    ResultsShort<'a> { batch: &'a BatchId, lines: u64, promised: u64 }
+    warn "the results have fewer lines than the provider counts; they are fetched once more" { batch.id = %batch, lines, promised }
+
+    /// An answer about an image that is no longer there.
+    ImageReplaced<'a> { key: &'a RecordKey }
+    warn "the image was replaced after it was sent; the page runs again" { page.key = %key }
+
     /// Results could not be fetched.
     ResultsNotFetched<'a> { batch: &'a BatchId, message: &'a str }
     warn "results could not be fetched yet" { batch.id = %batch, reason = message }

@@ -250,6 +250,7 @@ fn start_processor(
         released: uploader.clone().recipient(),
     };
     let ports = ResultProcessorPorts {
+        source: Rc::clone(&world.source),
         files: Rc::clone(&world.files),
         batches: Rc::clone(&world.batches),
         sink: Rc::clone(&world.sink),

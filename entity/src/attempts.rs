@@ -31,6 +31,7 @@ pub struct Model {
     pub score: Option<f64>,
     pub created_at: String,
     pub decided_at: Option<String>,
+    pub parameters: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

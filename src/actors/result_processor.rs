@@ -4,7 +4,7 @@
 //! The raw results are durable before a line of them is read, and an output is durable before its
 //! page counts as done. Doing it all twice changes nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::notices;
 use crate::ports::batch_api::BatchApi;
 use crate::ports::clock::Clock;
 use crate::ports::file_api::FileApi;
-use crate::ports::page_source::SourceError;
+use crate::ports::page_source::{PageSource, SourceError};
 use crate::ports::result_sink::ResultSink;
 use crate::prompt::Validator;
 
@@ -51,6 +51,10 @@ pub struct ResultProcessorOptions {
     pub keep_remote: bool,
     /// What an image must have left to be used again after a release.
     pub life_min: Duration,
+    /// Whether the images are read again before answers about them are accepted.
+    pub compare_images: bool,
+    /// How long after a job's end its results may be missing on our disk before that is an alarm.
+    pub uncollected_alarm: Duration,
     /// Input and output prices, for the costs of attempts.
     pub price: Option<crate::decide::cost::Price>,
 }
@@ -66,6 +70,7 @@ pub struct ResultProcessorPeers {
 /// What collecting needs from the world.
 #[derive(Clone)]
 pub struct ResultProcessorPorts {
+    pub source: Rc<dyn PageSource>,
     pub files: Rc<dyn FileApi>,
     pub batches: Rc<dyn BatchApi>,
     pub sink: Rc<dyn ResultSink>,
@@ -93,6 +98,8 @@ pub struct ResultProcessor {
     busy: Busy,
     /// Batches whose collection did not come to its end, and when it is tried again.
     put_off: HashMap<BatchId, Timestamp>,
+    /// Batches whose missing results were told of.
+    alarmed: HashSet<BatchId>,
 }
 
 /// Everything that a collection needs; shared by all of them.
@@ -138,6 +145,7 @@ impl ResultProcessor {
             list_again: false,
             busy: Busy::default(),
             put_off: HashMap::new(),
+            alarmed: HashSet::new(),
         }
     }
 
@@ -174,6 +182,7 @@ impl ResultProcessor {
 
     fn begin(&mut self, rows: Vec<BatchRow>, ctx: &mut Context<Self>) {
         let now = self.shop.ports.clock.now();
+        self.alarm(&rows, now);
         for row in rows {
             if self.busy.len() >= self.shop.options.collections_max {
                 return;
@@ -184,6 +193,27 @@ impl ResultProcessor {
                 .is_some_and(|until| now < *until);
             if !put_off && self.busy.is_free(&row.batch) {
                 self.collect(row, ctx);
+            }
+        }
+    }
+
+    /// Tells once of each job that ended long ago and whose results are not on our disk, whatever
+    /// stands in the way: nobody knows how long the provider keeps them.
+    fn alarm(&mut self, rows: &[BatchRow], now: Timestamp) {
+        self.alarmed
+            .retain(|batch| rows.iter().any(|row| row.batch == *batch));
+        for row in rows.iter().filter(|row| row.raw.is_none()) {
+            let ended_at = row.ended_at.or(row.terminal_seen_at);
+            let Some(age) = ended_at.map(|ended_at| now.since(ended_at)) else {
+                continue;
+            };
+            if age >= self.shop.options.uncollected_alarm && self.alarmed.insert(row.batch.clone())
+            {
+                notices::ResultsUncollected {
+                    batch: &row.batch,
+                    age,
+                }
+                .emit();
             }
         }
     }

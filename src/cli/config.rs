@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::decide::cost::Date;
 use crate::domain::ids::RecipeHash;
-use crate::prompt::{Recipe, RecipeRequest, Registry};
+use crate::pipeline::from_settings;
 use crate::settings::{Fault, Settings, Sources, json_schema, load, prices};
 use crate::wire::schema::Dropped;
 
@@ -124,21 +124,6 @@ pub fn check(sources: Sources, today: Option<Date>) -> Findings {
     findings
 }
 
-/// Reads the recipe that settings name.
-pub fn load_recipe(settings: &Settings) -> Result<Recipe, crate::prompt::PromptError> {
-    let prompt = &settings.prompt;
-    let request = RecipeRequest {
-        prompt_name: &prompt.name,
-        template_file: &prompt.template_file,
-        context_file: prompt.context_file.as_deref(),
-        schema_file: &settings.schema_file,
-        layout: &settings.paths.layout,
-        model: &settings.model.name,
-        generation_config: &settings.model.generation_config,
-    };
-    Registry::new(&prompt.registry_dir).load(&request)
-}
-
 fn check_price(settings: &Settings, today: Option<Date>, findings: &mut Findings) {
     let table = match prices::load(settings.model.prices_file.as_deref()) {
         Ok(table) => table,
@@ -162,12 +147,13 @@ fn check_price(settings: &Settings, today: Option<Date>, findings: &mut Findings
 
 fn check_recipe(settings: &Settings, findings: &mut Findings) {
     use crate::prompt::PromptError as E;
-    let recipe = match load_recipe(settings) {
+    let recipe = match from_settings::recipe(settings) {
         Ok(recipe) => recipe,
         Err(error) => {
             let message = error.to_string();
             let path = match &error {
                 E::NotJson { .. } | E::NotASchema { .. } | E::Irreducible { .. } => "schema.file",
+                E::NoEchoField { .. } => "results.echo_field",
                 E::Unreadable { path, .. }
                     if settings.schema_file.display().to_string() == *path =>
                 {

@@ -21,6 +21,7 @@ use crate::adapters::system_clock::SystemClock;
 use crate::decide::cost::{Date, Price};
 use crate::decide::pack::Limits;
 use crate::decide::retry::{CreateRules, UploadRules};
+use crate::decide::steps::RetrySteps;
 use crate::domain::ids::{KeyFingerprint, RunId, ScopeToken};
 use crate::domain::time::Timestamp;
 use crate::ports::entropy::Entropy;
@@ -56,7 +57,7 @@ pub enum PlanError {
 /// Looks at the files of the settings and builds the recipe.
 pub fn recipe(settings: &Settings) -> Result<Recipe, PromptError> {
     let registry = Registry::new(&settings.prompt.registry_dir);
-    registry.load(&RecipeRequest {
+    let recipe = registry.load(&RecipeRequest {
         prompt_name: &settings.prompt.name,
         template_file: &settings.prompt.template_file,
         context_file: settings.prompt.context_file.as_deref(),
@@ -64,7 +65,11 @@ pub fn recipe(settings: &Settings) -> Result<Recipe, PromptError> {
         layout: &settings.paths.layout,
         model: &settings.model.name,
         generation_config: &settings.model.generation_config,
-    })
+    })?;
+    if let Some(field) = &settings.results.echo_field {
+        recipe.must_echo(field, &settings.schema_file)?;
+    }
+    Ok(recipe)
 }
 
 /// The price of the model on the day of `now`, if the price list knows one.
@@ -179,6 +184,11 @@ impl Plan {
                 price: shared.price.clone(),
                 tokens_per_image: settings.batch.tokens_per_image,
                 output_tokens_max: settings.model.max_output_tokens(),
+                steps: RetrySteps {
+                    tokens_percent: settings.execution.truncated_tokens_percent,
+                    tokens_max: settings.execution.truncated_tokens_max,
+                    temperature_step: settings.execution.refused_temperature_step,
+                },
             },
             conductor: conductor(settings, &shared, &request),
             scanner: scanner(settings, &shared, &recipe),
@@ -312,6 +322,8 @@ fn processor(settings: &Settings, shared: &Shared) -> ResultProcessorOptions {
             retry_delay: settings.execution.retry_delay,
             stored_response_bytes_max: usize::try_from(results.stored_response_bytes_max)
                 .unwrap_or(usize::MAX),
+            refuse_empty: results.refuse_empty,
+            echo_field: results.echo_field.clone(),
             threads: cores,
         },
         collections_max: results.downloads_in_flight,
@@ -321,6 +333,8 @@ fn processor(settings: &Settings, shared: &Shared) -> ResultProcessorOptions {
         keep_remote: settings.batch.keep_remote_jobs,
         releases_max: settings.execution.max_releases,
         life_min: settings.files.min_life,
+        compare_images: results.compare_images,
+        uncollected_alarm: results.uncollected_alarm,
         price: shared.price.clone(),
     }
 }

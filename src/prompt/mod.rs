@@ -45,6 +45,10 @@ pub enum PromptError {
         known: String,
         suggestion: String,
     },
+    #[error(
+        "{path}: the schema does not require a text field '{field}' at its top, which results.echo_field names"
+    )]
+    NoEchoField { path: String, field: String },
     #[error("the recipe has no context template, but a context was asked for")]
     NoContextTemplate,
 }

@@ -100,6 +100,25 @@ impl Recipe {
         })
     }
 
+    /// Refuses a schema by which an answer could not tell which page it is about: every page would
+    /// fail, after it was paid for.
+    pub fn must_echo(&self, field: &str, schema_file: &Path) -> Result<(), PromptError> {
+        let is_text = self
+            .response_schema
+            .pointer(&format!("/properties/{field}/type"))
+            .is_some_and(|kind| kind == "STRING");
+        let is_required = self.response_schema["required"]
+            .as_array()
+            .is_some_and(|names| names.iter().any(|name| name == field));
+        if is_text && is_required {
+            return Ok(());
+        }
+        Err(PromptError::NoEchoField {
+            path: schema_file.display().to_string(),
+            field: field.to_owned(),
+        })
+    }
+
     /// Renders the text of a page's request. Levels are name and decoded value in the order of the
     /// layout; the last one, the page, is an integer to the template.
     pub fn render_prompt(

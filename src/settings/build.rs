@@ -122,6 +122,9 @@ fn execution(reader: &mut Reader<'_>) -> Execution {
         max_releases: reader.small("execution.max_releases"),
         provider_unavailable: reader.seconds("execution.provider_unavailable_seconds"),
         retry_delay: reader.seconds("execution.retry_delay_seconds"),
+        truncated_tokens_percent: reader.small("execution.truncated_tokens_percent"),
+        truncated_tokens_max: reader.integer("execution.truncated_tokens_max"),
+        refused_temperature_step: reader.small("execution.refused_temperature_step"),
     }
 }
 
@@ -224,6 +227,12 @@ fn results(reader: &mut Reader<'_>) -> Results {
         writers: reader.count("results.writers"),
         verdicts_per_commit: reader.count("results.verdicts_per_commit"),
         downloads_in_flight: reader.count("results.downloads_in_flight"),
+        refuse_empty: reader.bool("results.refuse_empty"),
+        echo_field: reader.optional_text("results.echo_field"),
+        compare_images: reader.bool("results.compare_images"),
+        uncollected_alarm: Duration::from_secs(
+            reader.integer("results.uncollected_alarm_hours") * HOUR,
+        ),
     }
 }
 

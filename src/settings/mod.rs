@@ -99,6 +99,10 @@ pub struct Execution {
     pub max_releases: u32,
     pub provider_unavailable: Duration,
     pub retry_delay: Duration,
+    pub truncated_tokens_percent: u32,
+    pub truncated_tokens_max: u64,
+    /// In hundredths.
+    pub refused_temperature_step: u32,
 }
 
 /// The model and what it is told beside the prompt.
@@ -176,6 +180,10 @@ pub struct Results {
     pub writers: usize,
     pub verdicts_per_commit: usize,
     pub downloads_in_flight: usize,
+    pub refuse_empty: bool,
+    pub echo_field: Option<String>,
+    pub compare_images: bool,
+    pub uncollected_alarm: Duration,
 }
 
 /// Where the state is kept.

@@ -62,6 +62,7 @@ pub async fn submitted(sandbox: &Sandbox, batch: &str, keys: &[RecordKey]) -> St
                     key: key.clone(),
                     prompt_sha256: Sha256Hex::from("0".repeat(64)),
                     context_sha256: None,
+                    parameters: None,
                 })
                 .collect(),
             refused: Vec::new(),

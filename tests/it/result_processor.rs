@@ -52,6 +52,7 @@ impl Scene {
             released: released.clone().recipient(),
         };
         let ports = ResultProcessorPorts {
+            source: sandbox.tree.clone(),
             files: sandbox.provider.clone(),
             batches: sandbox.provider.clone(),
             sink: sandbox.tree.clone(),

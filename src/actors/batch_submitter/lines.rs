@@ -1,13 +1,17 @@
 //! Request lines: what is asked about each page, measured for packing and written for sending.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+use serde_json::{Map, Value};
 
 use super::BatchSubmitterPorts;
 use crate::actors::blocking::sha256;
 use crate::actors::state::messages::{IncludedMember, Member, UploadedPage};
 use crate::decide::cost::{self, Price};
+use crate::decide::steps::{self, Asked, RetrySteps, Tried};
 use crate::domain::attempt::FailureDetail;
 use crate::domain::failure::ErrorType;
 use crate::domain::ids::{BatchId, RecipeHash, RecordKey, Sha256Hex};
@@ -23,6 +27,11 @@ const LONGEST_URI: &str = "https://generativelanguage.googleapis.com/v1beta/file
                            0123456789012345678901234567890123456789012345678901234567890123";
 /// The longest image type.
 const LONGEST_MIME: &str = "image/jpeg";
+/// The parameters that a further try may change.
+const OUTPUT_TOKENS: &str = "maxOutputTokens";
+const TEMPERATURE: &str = "temperature";
+/// Bytes by which the parameters of a further try may be longer than the recipe's.
+const PARAMETERS_GROWTH: u64 = 32;
 /// Characters of prompt that make about one token; for estimates only.
 const CHARACTERS_A_TOKEN: u64 = 4;
 
@@ -33,6 +42,8 @@ pub struct Prices {
     pub tokens_per_image: u64,
     /// The most output tokens of one answer, where the recipe limits them.
     pub output_tokens_max: Option<u64>,
+    /// How further tries of a page differ from the first.
+    pub steps: RetrySteps,
 }
 
 /// Makes request lines from pages by one recipe.
@@ -148,7 +159,7 @@ impl LineWriter {
         });
         let characters = prompted.prompt.len() as u64;
         LineSize {
-            line_bytes: line.map_or(0, |line| line.len() as u64),
+            line_bytes: line.map_or(0, |line| line.len() as u64 + PARAMETERS_GROWTH),
             tokens: self.prices.tokens_per_image + characters.div_ceil(CHARACTERS_A_TOKEN),
         }
     }
@@ -165,6 +176,7 @@ impl LineWriter {
         let mut included = Vec::with_capacity(members.len());
         let mut refused = Vec::new();
         let mut tokens = 0_u64;
+        let mut output_tokens = 0_u64;
         for chunk in members.chunks(LINES_TOGETHER) {
             let mut materials = Vec::with_capacity(chunk.len());
             for member in chunk {
@@ -178,7 +190,12 @@ impl LineWriter {
             let mut lines = Vec::new();
             for (member, prompted) in chunk.iter().zip(self.prompts(materials).await) {
                 match prompted.and_then(|prompted| self.line(member, prompted)) {
-                    Ok(Line { text, prompted }) => {
+                    Ok(Line {
+                        text,
+                        prompted,
+                        parameters,
+                    }) => {
+                        output_tokens += self.output_tokens_max(parameters.as_ref());
                         tokens += self.size(member.key.as_str(), &prompted).tokens;
                         lines.extend_from_slice(&text);
                         included.push(IncludedMember {
@@ -187,6 +204,7 @@ impl LineWriter {
                             context_sha256: prompted
                                 .context
                                 .map(|context| sha256(context.as_bytes())),
+                            parameters: parameters.map(|parameters| parameters.to_string()),
                         });
                     }
                     Err(failure) => refused.push((member.key.clone(), *failure)),
@@ -195,7 +213,7 @@ impl LineWriter {
             spool.write(lines).await?;
         }
         let written = spool.finish().await?;
-        let reserved_cost_nanos = self.reserve(tokens, included.len() as u64);
+        let reserved_cost_nanos = self.reserve(tokens, output_tokens, included.len() as u64);
         let (sha256, bytes) = (written.sha256, written.bytes);
         Ok(Built {
             sha256,
@@ -206,24 +224,65 @@ impl LineWriter {
         })
     }
 
-    fn reserve(&self, tokens: u64, requests: u64) -> Option<u64> {
+    fn reserve(&self, tokens: u64, output_tokens: u64, requests: u64) -> Option<u64> {
         let price = self.prices.price.as_ref()?;
-        let output_max = self.prices.output_tokens_max?;
-        Some(cost::reserve_nanos(price, tokens, requests, output_max))
+        self.prices.output_tokens_max?;
+        let output_mean = output_tokens.div_ceil(requests.max(1));
+        Some(cost::reserve_nanos(price, tokens, requests, output_mean))
+    }
+
+    /// The most output tokens of one line, where they are limited.
+    fn output_tokens_max(&self, parameters: Option<&Value>) -> u64 {
+        let raised = parameters.and_then(|changed| changed.get(OUTPUT_TOKENS)?.as_u64());
+        raised.or(self.prices.output_tokens_max).unwrap_or_default()
+    }
+
+    /// What the parameters of this try change of the recipe's; `None` when nothing.
+    fn parameters(&self, member: &Member) -> Option<Value> {
+        let config = &self.recipe.generation_config;
+        let asked = Asked {
+            output_tokens_max: config.get(OUTPUT_TOKENS).and_then(Value::as_u64),
+            temperature: config.get(TEMPERATURE).and_then(Value::as_f64),
+        };
+        let tried = Tried {
+            truncations: member.truncations,
+            refusals: member.refusals,
+        };
+        let steps::Changed {
+            output_tokens_max,
+            temperature,
+        } = steps::changed(asked, tried, self.prices.steps);
+        let mut changed = Map::new();
+        changed.extend(output_tokens_max.map(|max| (OUTPUT_TOKENS.to_owned(), max.into())));
+        changed.extend(temperature.map(|warm| (TEMPERATURE.to_owned(), warm.into())));
+        (!changed.is_empty()).then_some(Value::Object(changed))
     }
 
     fn line(&self, member: &Member, prompted: Prompted) -> Result<Line, Refusal> {
+        let parameters = self.parameters(member);
+        let mut generation_config = Cow::Borrowed(&self.recipe.generation_config);
+        if let (Some(Value::Object(changed)), Some(config)) =
+            (&parameters, self.recipe.generation_config.as_object())
+        {
+            let mut config = config.clone();
+            config.extend(changed.clone());
+            generation_config = Cow::Owned(Value::Object(config));
+        }
         let parts = LineParts {
             key: member.key.as_str(),
             file_uri: &member.file_uri,
             mime: &member.file_mime,
             prompt: &prompted.prompt,
-            generation_config: &self.recipe.generation_config,
+            generation_config: &generation_config,
             response_schema: &self.recipe.response_schema,
         };
         let text = request::line(&parts)
             .map_err(|error| not_packed(ErrorType::Validation, &error.to_string()))?;
-        Ok(Line { text, prompted })
+        Ok(Line {
+            text,
+            prompted,
+            parameters,
+        })
     }
 
     /// Reads what the prompt of one page is made from.
@@ -281,6 +340,8 @@ impl LineWriter {
 struct Line {
     text: Vec<u8>,
     prompted: Prompted,
+    /// What was asked differently from the recipe.
+    parameters: Option<Value>,
 }
 
 fn render(recipe: &Recipe, names: &[String], material: Material) -> Result<Prompted, Refusal> {

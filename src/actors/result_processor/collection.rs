@@ -22,9 +22,12 @@ use crate::domain::batch::{AbandonCode, BatchEvent, BatchState};
 use crate::domain::failure::{ApiError, Next};
 use crate::domain::ids::RecordKey;
 use crate::domain::page::PageStage;
-use crate::domain::remote::RemoteOutput;
+use crate::domain::remote::{RemoteBatchState, RemoteOutput};
 use crate::notices;
 use crate::ports::file_api::Collected;
+
+mod images;
+mod whole;
 
 /// The pause after a fetch that failed, as a share of the time that the results have been waited
 /// for, and at most.
@@ -68,8 +71,10 @@ impl Collection {
         };
         answered(self.shop.peers.state.send(begin).await)?;
         let members = answered(self.shop.peers.state.send(ListMembers { batch }).await)?;
-        let path = PathBuf::from(&raw.path);
-        let index = self.index(&path, &members).await?;
+        let (path, index) = match self.whole_index(raw, &members).await? {
+            Ok(whole) => whole,
+            Err(end) => return Ok(end),
+        };
         self.judge_lines(&path, &index, &members).await?;
         self.judge_unanswered(&index, &members).await?;
         let (settled, counts) = self.settle(index.counts).await?;
@@ -160,7 +165,14 @@ impl Collection {
             event: BatchEvent::ResultsLost,
             code: AbandonCode::ResultsLost,
             members,
-            note: format!("the results cannot be had: {}", error.message),
+            note: format!(
+                "results lost {} h after the job ended: {}",
+                self.now()
+                    .since(self.row.ended_at.unwrap_or(since))
+                    .as_secs()
+                    / 3600,
+                error.message
+            ),
         };
         let rules = ReleaseRules {
             releases_max: self.shop.options.releases_max,
@@ -222,7 +234,7 @@ impl Collection {
                 })
                 .collect();
             for run in chunks(judged, self.shop.options.verdicts_together) {
-                self.write_and_record(run).await?;
+                self.write_and_record(self.without_stale(run).await).await?;
             }
         }
         Ok(())
@@ -355,17 +367,31 @@ impl Collection {
         index: &Index,
         members: &[Member],
     ) -> Result<(), CollectionError> {
-        let failures: std::collections::HashMap<&RecordKey, u32> = members
+        let unanswered: std::collections::HashMap<RecordKey, Option<u64>> =
+            index.unanswered().into_iter().collect();
+        let cut_short =
+            self.row.remote_state.as_deref().filter(|state| {
+                !matches!(RemoteBatchState::parse(state), RemoteBatchState::Succeeded)
+            });
+        let verdicts: Vec<Verdict> = members
             .iter()
-            .map(|member| (&member.key, member.failures))
-            .collect();
-        let verdicts: Vec<Verdict> = index
-            .unanswered()
-            .into_iter()
-            .map(|(key, conflict)| {
-                let failure = judge::unanswered(conflict);
-                let before = failures.get(&key).copied().unwrap_or(0);
-                self.rejected(key, AnswerFacts::default(), failure, before)
+            .filter_map(|member| {
+                let conflict = *unanswered.get(&member.key)?;
+                Some(match cut_short.filter(|_| conflict.is_none()) {
+                    // The job ended before it came to this page: nobody's fault here.
+                    Some(state) => Verdict {
+                        key: member.key.clone(),
+                        facts: AnswerFacts::default(),
+                        outcome: self
+                            .released(member, format!("not served before the job was {state}")),
+                    },
+                    None => self.rejected(
+                        member.key.clone(),
+                        AnswerFacts::default(),
+                        judge::unanswered(conflict),
+                        member.failures,
+                    ),
+                })
             })
             .collect();
         for run in chunks(verdicts, self.shop.options.verdicts_together) {

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::decide::verdict::{self, Reading};
 use crate::domain::answer::RowBody;
 use crate::domain::attempt::{AnswerFacts, FailureDetail, RawLine};
@@ -15,6 +17,9 @@ use crate::ports::result_sink::RawText;
 use crate::prompt::Validator;
 use crate::wire::response::{self, Row};
 
+/// The most that is told of what stands in the place of a key, in characters.
+const ECHO_CHARS_MAX: usize = 200;
+
 /// What answers are judged by.
 #[derive(Debug, Clone)]
 pub struct JudgeRules {
@@ -24,6 +29,10 @@ pub struct JudgeRules {
     pub retry_delay: Duration,
     /// The most of a response that is kept with a failure.
     pub stored_response_bytes_max: usize,
+    /// Whether an answer without any content is a failure.
+    pub refuse_empty: bool,
+    /// The field into which the model copies the page's key.
+    pub echo_field: Option<String>,
     /// Threads that judge side by side.
     pub threads: usize,
 }
@@ -101,7 +110,7 @@ fn judge_line(line: &RawText, validator: &Validator, rules: &JudgeRules) -> Opti
             extracted_text: None,
             raw_json: Some(raw_json()),
         })),
-        Reading::Text(text) => judge_text(&text, validator).unwrap_or_else(|failed| {
+        Reading::Text(text) => judge_text(&text, &key, validator, rules).unwrap_or_else(|failed| {
             let TextFailure {
                 error,
                 message,
@@ -162,8 +171,13 @@ struct TextFailure {
     extracted: Option<String>,
 }
 
-/// Takes the JSON out of a text and holds it against the schema.
-fn judge_text(text: &str, validator: &Validator) -> Result<Judgement, TextFailure> {
+/// Takes the JSON out of a text and holds it against the schema and the rules.
+fn judge_text(
+    text: &str,
+    key: &str,
+    validator: &Validator,
+    rules: &JudgeRules,
+) -> Result<Judgement, TextFailure> {
     let not_json = |message: String, extracted: Option<String>| TextFailure {
         error: ErrorType::JsonDecode,
         chain: message.clone(),
@@ -176,7 +190,7 @@ fn judge_text(text: &str, validator: &Validator) -> Result<Judgement, TextFailur
             None,
         ));
     };
-    let value: serde_json::Value = serde_json::from_str(json)
+    let value: Value = serde_json::from_str(json)
         .map_err(|error| not_json(format!("not JSON: {error}"), Some(json.to_owned())))?;
     if let Err(faults) = validator.check(&value) {
         return Err(TextFailure {
@@ -186,10 +200,54 @@ fn judge_text(text: &str, validator: &Validator) -> Result<Judgement, TextFailur
             extracted: Some(json.to_owned()),
         });
     }
+    if let Some((error, message)) = doubt(&value, key, rules) {
+        return Err(TextFailure {
+            error,
+            chain: message.clone(),
+            message,
+            extracted: Some(json.to_owned()),
+        });
+    }
     let mut output = serde_json::to_vec_pretty(&value)
         .map_err(|error| not_json(error.to_string(), Some(json.to_owned())))?;
     output.push(b'\n');
     Ok(Judgement::Accepted { output })
+}
+
+/// What the schema cannot say: that an answer has content, and that it is about this page.
+fn doubt(value: &Value, key: &str, rules: &JudgeRules) -> Option<(ErrorType, String)> {
+    if let Some(field) = &rules.echo_field {
+        let echo = value.get(field);
+        if echo.and_then(Value::as_str) != Some(key) {
+            let said = echo.map_or_else(|| "nothing".to_owned(), Value::to_string);
+            let said: String = said.chars().take(ECHO_CHARS_MAX).collect();
+            let message = format!("'{field}' says {said}, so the answer is not about page {key}");
+            return Some((ErrorType::Validation, message));
+        }
+    }
+    let content = match (value, &rules.echo_field) {
+        (Value::Object(fields), Some(echo)) => fields
+            .iter()
+            .filter(|(name, _)| *name != echo)
+            .any(|(_, value)| has_content(value)),
+        _ => has_content(value),
+    };
+    if rules.refuse_empty && !content {
+        let message = "every field of the answer is null or empty".to_owned();
+        return Some((ErrorType::Value, message));
+    }
+    None
+}
+
+/// Whether there is anything in a value but null, blank texts and empty lists.
+fn has_content(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(_) | Value::Number(_) => true,
+        Value::String(text) => !text.trim().is_empty(),
+        Value::Array(items) => items.iter().any(has_content),
+        Value::Object(fields) => fields.values().any(has_content),
+    }
 }
 
 /// The failure of a page that no line answers, or that several contradicting lines answer.

@@ -21,7 +21,7 @@ use super::submits::{Submission, note_history};
 use super::uploads::{Failure, record_failures};
 use super::{Apply, Rules, remote_files};
 use crate::domain::batch::BatchStage;
-use crate::domain::ids::{BatchId, RecordKey};
+use crate::domain::ids::{BatchId, RecordKey, Sha256Hex};
 use crate::domain::page::{PageEvent, PageStage};
 
 impl Apply for PlanBatch {
@@ -179,11 +179,14 @@ struct MemberRow {
     uri: String,
     mime: String,
     expires_at: String,
+    image_sha256: Option<String>,
     predecessor: Option<String>,
     predecessor_stage: Option<String>,
     attempt_number: i64,
     failures: i64,
     releases: i64,
+    truncations: i64,
+    refusals: i64,
 }
 
 impl Apply for ListMembers {
@@ -200,8 +203,13 @@ impl Apply for ListMembers {
 pub(super) const MEMBERS: &str = "
     SELECT m.record_key, p.page_number,
            CASE WHEN p.batch_id = m.batch_id THEN p.stage END AS held_stage,
-           f.uri, f.mime, f.expires_at, p.predecessor, q.stage AS predecessor_stage,
-           a.attempt_number, coalesce(n.count, 0) AS failures, p.releases
+           f.uri, f.mime, f.expires_at, f.sha256 AS image_sha256, p.predecessor,
+           q.stage AS predecessor_stage, a.attempt_number, coalesce(n.count, 0) AS failures,
+           p.releases,
+           (SELECT count(*) FROM attempts AS t WHERE t.record_key = m.record_key
+                AND t.error_type = 'Truncated') AS truncations,
+           (SELECT count(*) FROM attempts AS t WHERE t.record_key = m.record_key
+                AND t.error_type IN ('Recitation','ContentFiltered','Repetition')) AS refusals
     FROM batch_record_keys AS m
     JOIN pages AS p ON p.record_key = m.record_key
     JOIN attempts AS a ON a.batch_id = m.batch_id AND a.record_key = m.record_key
@@ -222,11 +230,14 @@ fn member(row: MemberRow) -> StateResult<Member> {
         file_uri: row.uri,
         file_mime: row.mime,
         file_expires_at: instant(&thing, &row.expires_at)?,
+        image_sha256: row.image_sha256.map(Sha256Hex::from),
         predecessor: row.predecessor.map(RecordKey::from),
         predecessor_completed: completed,
         attempt_number: small(row.attempt_number),
         failures: small(row.failures),
         releases: small(row.releases),
+        truncations: small(row.truncations),
+        refusals: small(row.refusals),
         key: RecordKey::from(row.record_key),
     })
 }
@@ -244,6 +255,7 @@ impl Apply for RecordSpooled {
                     member.key.as_str(),
                     member.prompt_sha256.as_str(),
                     member.context_sha256.as_ref().map(|hash| hash.as_str()),
+                    member.parameters,
                 ])
             }));
             execute_exactly(tx, NOTE_PROMPTS, [list, text(&self.batch)], chunk.len()).await?;
@@ -330,7 +342,8 @@ impl RecordSpooled {
 
 /// The plus keeps SQLite from walking the whole list once for every member.
 pub(super) const NOTE_PROMPTS: &str = "
-    UPDATE attempts SET prompt_sha256 = c.value->>1, context_sha256 = c.value->>2
+    UPDATE attempts SET prompt_sha256 = c.value->>1, context_sha256 = c.value->>2,
+        parameters = c.value->>3
     FROM jsonb_each(?1) AS c
     WHERE attempts.record_key = c.value->>0 AND +attempts.batch_id = ?2
       AND attempts.outcome = 'pending'";

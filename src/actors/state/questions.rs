@@ -117,6 +117,10 @@ fn batch_row(
         recipe: RecipeHash::from(row.recipe_hash),
         key_fingerprint: KeyFingerprint::from(row.key_fingerprint),
         remote: row.remote_name.map(RemoteName::from),
+        answers_counted: match (row.remote_succeeded, row.remote_failed) {
+            (None, None) => None,
+            (good, bad) => Some(unsigned(good.unwrap_or(0).saturating_add(bad.unwrap_or(0)))),
+        },
         remote_state: row.remote_state,
     })
 }

@@ -243,8 +243,11 @@ const INSERT_FAILURES: &str = "
          model_name, prompt_name, prompt_template, generation_config)
     SELECT j.value->>0, j.value->>1, j.value->>2, j.value->>3, j.value->>4, j.value->>5,
            j.value->>6, j.value->>7, j.value->>8, j.value->>9, ?4, ?2,
-           r.model, r.prompt_name, r.prompt_template, r.generation_config
-    FROM jsonb_each(?1) AS j LEFT JOIN recipes AS r ON r.recipe_hash = ?3";
+           r.model, r.prompt_name, r.prompt_template,
+           iif(a.parameters IS NULL, r.generation_config,
+               json_patch(r.generation_config, a.parameters))
+    FROM jsonb_each(?1) AS j LEFT JOIN recipes AS r ON r.recipe_hash = ?3
+    LEFT JOIN attempts AS a ON a.batch_id = j.value->>1 AND a.record_key = j.value->>0";
 
 const COUNT_FAILURES: &str = "
     INSERT INTO failure_counts (record_key, count, last_updated)

@@ -56,7 +56,7 @@ fn the_starter_is_valid_without_a_warning() {
 fn the_starter_renders() {
     let folder = started();
     let settings = load(sources(folder.path())).unwrap().settings;
-    let recipe = load_recipe(&settings).unwrap();
+    let recipe = from_settings::recipe(&settings).unwrap();
     let names = settings.paths.layout.names().iter().cloned();
     let values = ["Alabama", "Howard College", "1849", "14"].map(str::to_owned);
     let levels: Vec<(String, String)> = names.zip(values).collect();

@@ -23,6 +23,7 @@ use pagemill::actors::uploader::transfer::{Transfer, TransferOptions};
 use pagemill::actors::uploader::{UploaderOptions, UploaderPorts};
 use pagemill::decide::pack::Limits;
 use pagemill::decide::retry::{CreateRules, UploadRules};
+use pagemill::decide::steps::RetrySteps;
 use pagemill::domain::ids::*;
 use pagemill::domain::page::{PageEvent, PageStage, StoredImage};
 use pagemill::domain::time::Timestamp;
@@ -409,6 +410,11 @@ fn plan(tree: &MemoryTree) -> Plan {
             price: None,
             tokens_per_image: 1_120,
             output_tokens_max: None,
+            steps: RetrySteps {
+                tokens_percent: 200,
+                tokens_max: 65_536,
+                temperature_step: 20,
+            },
         },
         conductor: ConductorOptions {
             scope: scope.clone(),
@@ -498,6 +504,8 @@ fn plan(tree: &MemoryTree) -> Plan {
                 max_retries: 2,
                 retry_delay: Duration::ZERO,
                 stored_response_bytes_max: 1 << 16,
+                refuse_empty: true,
+                echo_field: None,
                 threads: 2,
             },
             collections_max: 2,
@@ -507,6 +515,8 @@ fn plan(tree: &MemoryTree) -> Plan {
             keep_remote: false,
             releases_max: 10,
             life_min: 26 * HOUR,
+            compare_images: true,
+            uncollected_alarm: 6 * HOUR,
             price: None,
         },
     }

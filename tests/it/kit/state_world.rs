@@ -163,6 +163,7 @@ pub fn spooled(name: &str, numbers: impl IntoIterator<Item = u32>) -> RecordSpoo
                 key,
                 prompt_sha256: sha("prompt"),
                 context_sha256: None,
+                parameters: None,
             })
             .collect(),
         refused: Vec::new(),

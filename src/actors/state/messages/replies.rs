@@ -255,6 +255,8 @@ pub struct Member {
     pub file_uri: String,
     pub file_mime: String,
     pub file_expires_at: Timestamp,
+    /// The image as it was sent; unknown for files from before it was kept.
+    pub image_sha256: Option<Sha256Hex>,
     pub predecessor: Option<RecordKey>,
     /// Whether the predecessor has an accepted output.
     pub predecessor_completed: bool,
@@ -263,6 +265,10 @@ pub struct Member {
     /// Failures counted so far.
     pub failures: u32,
     pub releases: u32,
+    /// Earlier answers that were cut.
+    pub truncations: u32,
+    /// Earlier answers that were refused or filtered, or repeated themselves.
+    pub refusals: u32,
 }
 
 /// A member as it stands in the lines file.
@@ -272,6 +278,8 @@ pub struct IncludedMember {
     pub prompt_sha256: Sha256Hex,
     /// Hash of what the prompt saw of the page before; absent when it saw nothing.
     pub context_sha256: Option<Sha256Hex>,
+    /// What its parameters change of the recipe's, as JSON; absent when nothing.
+    pub parameters: Option<String>,
 }
 
 /// A submission as stages see it.
@@ -294,6 +302,8 @@ pub struct BatchRow {
     pub remote: Option<RemoteName>,
     pub remote_state: Option<String>,
     pub output: Option<RemoteOutput>,
+    /// Answers, good and bad, that the provider counted when the job ended.
+    pub answers_counted: Option<u64>,
     /// Once the raw results are on disk.
     pub raw: Option<RawFile>,
     pub created_at: Timestamp,

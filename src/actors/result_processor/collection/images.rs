@@ -1,0 +1,43 @@
+//! Whether an answer is still about the image that stands on disk.
+//!
+//! An image that was replaced after it was sent has an answer about the former one. Such an answer
+//! is right and of no use: its page runs again with the new image, uncounted.
+
+use super::super::judge::{Judged, Judgement};
+use super::Collection;
+use crate::actors::state::messages::Member;
+use crate::notices;
+
+impl Collection {
+    /// Takes back the acceptance of answers about images that were replaced. An image that cannot
+    /// be read now proves nothing.
+    pub(super) async fn without_stale<'a>(
+        &self,
+        run: Vec<(Judged, &'a Member)>,
+    ) -> Vec<(Judged, &'a Member)> {
+        if !self.shop.options.compare_images {
+            return run;
+        }
+        let mut kept = Vec::with_capacity(run.len());
+        for (mut judged, member) in run {
+            if matches!(judged.judgement, Judgement::Accepted { .. })
+                && self.is_replaced(member).await
+            {
+                notices::ImageReplaced { key: &member.key }.emit();
+                judged.judgement = Judgement::Released {
+                    cause: "stale: the image was replaced after it was sent".to_owned(),
+                };
+            }
+            kept.push((judged, member));
+        }
+        kept
+    }
+
+    async fn is_replaced(&self, member: &Member) -> bool {
+        let Some(sent) = &member.image_sha256 else {
+            return false;
+        };
+        let image = self.shop.ports.source.image(&member.key).await;
+        image.is_ok_and(|(_path, facts)| facts.sha256 != *sent)
+    }
+}
