@@ -376,6 +376,16 @@ impl StageAddresses {
         Stages {
             rescan: scanner.clone().recipient(),
             // Collection is ticked before uploads, so that start-up collects before it uploads.
+            collecting: vec![
+                (
+                    self.poller.clone().recipient(),
+                    self.poller.clone().recipient(),
+                ),
+                (
+                    self.processor.clone().recipient(),
+                    self.processor.clone().recipient(),
+                ),
+            ],
             ticks: vec![
                 processor.clone().recipient(),
                 poller.clone().recipient(),

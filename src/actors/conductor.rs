@@ -11,7 +11,7 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::activity::answered;
-use super::hint::{Contact, Drain, Leave, Rescan, ScanDone, StageGone, Tick, Trouble};
+use super::hint::{Contact, Drain, Idle, Leave, Rescan, ScanDone, StageGone, Tick, Trouble};
 use super::state::StateActor;
 use super::state::messages::{ListWork, StateError, WorkLeft};
 use crate::domain::ids::ScopeToken;
@@ -72,6 +72,8 @@ pub enum RunEnd {
 #[derive(Clone)]
 pub struct Stages {
     pub rescan: Recipient<Rescan>,
+    /// The stages that look at jobs and collect results, in the order in which work flows.
+    pub collecting: Vec<(Recipient<Tick>, Recipient<Idle>)>,
     pub ticks: Vec<Recipient<Tick>>,
     /// First to last, in the order in which work flows.
     pub drains: Vec<Recipient<Drain>>,
@@ -293,6 +295,7 @@ impl Conductor {
         let drained = async move {
             if let Some(Stages {
                 rescan: _,
+                collecting: _,
                 ticks: _,
                 drains,
                 leaves,
@@ -325,9 +328,29 @@ impl Handler<Begin> for Conductor {
     type Result = ();
 
     fn handle(&mut self, begin: Begin, ctx: &mut Self::Context) {
+        let collecting = begin.stages.collecting.clone();
         self.stages = Some(begin.stages);
-        self.rescan();
-        self.beat(ctx);
+        // What is paid for is brought home before anything new is begun.
+        let now = self.clock.now();
+        let collected = async move {
+            for (look, _idle) in &collecting {
+                let _gone = look
+                    .send(Tick {
+                        now,
+                        more_may_come: true,
+                    })
+                    .await;
+            }
+            for (_look, idle) in &collecting {
+                let _gone = idle.send(Idle {}).await;
+            }
+        };
+        ctx.spawn(collected.into_actor(self).map(|(), conductor, ctx| {
+            if !conductor.ending {
+                conductor.rescan();
+                conductor.beat(ctx);
+            }
+        }));
     }
 }
 

@@ -25,16 +25,16 @@ use crate::kit::memory_tree::sha256;
 use crate::kit::probe::{Probe, seen};
 use crate::kit::sandbox::Sandbox;
 
-struct Scene {
-    sandbox: Sandbox,
-    submitter: Addr<BatchSubmitter>,
-    submitted: Addr<Probe<BatchSubmitted>>,
-    released: Addr<Probe<PagesReleased>>,
+pub struct Scene {
+    pub sandbox: Sandbox,
+    pub submitter: Addr<BatchSubmitter>,
+    pub submitted: Addr<Probe<BatchSubmitted>>,
+    pub released: Addr<Probe<PagesReleased>>,
 }
 
 impl Scene {
     /// A submitter over so many uploaded pages of one book, none of which follows another.
-    async fn new(pages: u32, change: impl FnOnce(&mut Sandbox)) -> Self {
+    pub async fn new(pages: u32, change: impl FnOnce(&mut Sandbox)) -> Self {
         let mut sandbox = Sandbox::new().await;
         change(&mut sandbox);
         sandbox.start_run().await;
@@ -47,7 +47,7 @@ impl Scene {
     }
 
     /// A submitter over whatever the sandbox holds.
-    fn on(sandbox: Sandbox) -> Self {
+    pub fn on(sandbox: Sandbox) -> Self {
         let (submitted, released) = (Probe::start_new(), Probe::start_new());
         let peers = BatchSubmitterPeers {
             state: sandbox.state.clone(),
@@ -73,11 +73,11 @@ impl Scene {
         }
     }
 
-    async fn idle(&self) {
+    pub async fn idle(&self) {
         self.submitter.send(Idle {}).await.unwrap();
     }
 
-    async fn work(&self) {
+    pub async fn work(&self) {
         self.submitter
             .send(PagesUploaded { count: 1 })
             .await
@@ -85,11 +85,11 @@ impl Scene {
         self.idle().await;
     }
 
-    async fn tick_after(&self, seconds: u64) {
+    pub async fn tick_after(&self, seconds: u64) {
         self.tick(seconds, false).await;
     }
 
-    async fn tick(&self, seconds: u64, more_may_come: bool) {
+    pub async fn tick(&self, seconds: u64, more_may_come: bool) {
         self.sandbox.clock.advance(Duration::from_secs(seconds));
         let now = self.sandbox.now();
         self.submitter
@@ -99,22 +99,22 @@ impl Scene {
         self.idle().await;
     }
 
-    fn script(&self, scripts: impl IntoIterator<Item = Script>) {
+    pub fn script(&self, scripts: impl IntoIterator<Item = Script>) {
         let mut record = self.sandbox.provider.record.borrow_mut();
         record.creates.extend(scripts);
     }
 
-    fn creates(&self) -> usize {
+    pub fn creates(&self) -> usize {
         self.sandbox.provider.calls("create")
     }
 
     /// How often a lines file was uploaded.
-    fn lines_uploads(&self) -> usize {
+    pub fn lines_uploads(&self) -> usize {
         self.sandbox.provider.calls("upload jsonl")
     }
 
     /// The keys of each job. Batches are submitted side by side, so jobs come in any order.
-    fn jobs(&self) -> Vec<Vec<String>> {
+    pub fn jobs(&self) -> Vec<Vec<String>> {
         let jobs = self.sandbox.provider.jobs();
         let mut jobs: Vec<Vec<String>> = jobs
             .iter()
@@ -125,7 +125,7 @@ impl Scene {
     }
 
     /// The prompt of each line of a job.
-    fn prompts(&self, job: usize) -> Vec<String> {
+    pub fn prompts(&self, job: usize) -> Vec<String> {
         let record = self.sandbox.provider.record.borrow();
         let job = record.jobs.values().nth(job).unwrap();
         let lines = job.lines.lines();
@@ -139,17 +139,17 @@ impl Scene {
             .collect()
     }
 
-    async fn batch_stages(&self) -> Vec<BatchStage> {
+    pub async fn batch_stages(&self) -> Vec<BatchStage> {
         let batches = self.sandbox.batches().await;
         batches.iter().map(|row| row.state.stage()).collect()
     }
 
-    async fn count(&self, wanted: PageStage) -> usize {
+    pub async fn count(&self, wanted: PageStage) -> usize {
         let stages = self.sandbox.stages().await;
         stages.iter().filter(|(_, stage)| *stage == wanted).count()
     }
 
-    async fn failures(&self) -> Vec<(ErrorType, u64)> {
+    pub async fn failures(&self) -> Vec<(ErrorType, u64)> {
         let at = self.sandbox.now();
         let question = Summarize { scope: None, at };
         self.sandbox.ask(question).await.unwrap().failures

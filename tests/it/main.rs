@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a module per subject.
 
 mod batch_submitter;
+mod field_notes;
 mod kit;
 mod pipeline;
 mod poller;

@@ -18,11 +18,11 @@ use crate::kit::sandbox::{HOUR, Sandbox};
 use crate::result_processor::answer;
 
 /// What the world does to the jobs on each of its beats.
-type OnBeat = Box<dyn FnMut(&FakeProvider)>;
+pub type OnBeat = Box<dyn FnMut(&FakeProvider)>;
 
 /// Lets time pass and jobs end until the run is over. The conductor beats in real time, so the
 /// world does too: five seconds of the run's clock to one of its beats.
-async fn until_end(sandbox: &Sandbox, running: Running, mut on_beat: OnBeat) -> RunEnd {
+pub async fn until_end(sandbox: &Sandbox, running: Running, mut on_beat: OnBeat) -> RunEnd {
     let (provider, clock) = (Rc::clone(&sandbox.provider), Rc::clone(&sandbox.clock));
     let world = async move {
         let mut beats = tokio::time::interval(Duration::from_millis(5));
@@ -43,7 +43,7 @@ async fn until_end(sandbox: &Sandbox, running: Running, mut on_beat: OnBeat) -> 
 const BEATS_MAX: usize = 4_000;
 
 /// Ends every job that is still running with a good answer to each of its lines.
-fn answer_all(provider: &FakeProvider) {
+pub fn answer_all(provider: &FakeProvider) {
     let jobs = provider.record.borrow().jobs.clone();
     for (name, job) in jobs {
         if job.state == "BATCH_STATE_PENDING" {
@@ -57,7 +57,7 @@ fn answer_all(provider: &FakeProvider) {
     }
 }
 
-async fn start(sandbox: &Sandbox) -> Running {
+pub async fn start(sandbox: &Sandbox) -> Running {
     pipeline::start(sandbox.world(), sandbox.plan.clone(), sandbox.state.clone())
         .await
         .unwrap()
@@ -76,14 +76,14 @@ async fn three_books() -> Sandbox {
     sandbox
 }
 
-async fn stages(sandbox: &Sandbox) -> Vec<String> {
+pub async fn stages(sandbox: &Sandbox) -> Vec<String> {
     sandbox
         .sql("SELECT stage||' '||count(*) FROM pages GROUP BY stage ORDER BY stage")
         .await
 }
 
 /// P5: no page is ever lost, and every settled batch balances.
-async fn assert_balance(sandbox: &Sandbox) {
+pub async fn assert_balance(sandbox: &Sandbox) {
     let unbalanced = "SELECT batch_id FROM submissions WHERE state = 'settled' AND
                       count_submitted <> count_succeeded + count_failed + count_missing + count_released";
     assert_eq!(sandbox.sql(unbalanced).await, Vec::<String>::new());

@@ -16,12 +16,12 @@ use crate::kit::fake_provider::Script;
 use crate::kit::probe::{Probe, seen};
 use crate::kit::sandbox::Sandbox;
 
-struct Scene {
-    sandbox: Sandbox,
-    poller: Addr<Poller>,
-    ready: Addr<Probe<ResultsReady>>,
-    released: Addr<Probe<PagesReleased>>,
-    jobs: Vec<String>,
+pub struct Scene {
+    pub sandbox: Sandbox,
+    pub poller: Addr<Poller>,
+    pub ready: Addr<Probe<ResultsReady>>,
+    pub released: Addr<Probe<PagesReleased>>,
+    pub jobs: Vec<String>,
 }
 
 /// Brings one batch of the given pages to the state Submitted; gives the job's name.
@@ -117,7 +117,7 @@ pub async fn submitted(sandbox: &Sandbox, batch: &str, keys: &[RecordKey]) -> St
 
 impl Scene {
     /// A poller over batches of three pages each.
-    async fn new(batches: usize) -> Self {
+    pub async fn new(batches: usize) -> Self {
         let sandbox = Sandbox::new().await;
         sandbox.start_run().await;
         let mut jobs = Vec::new();
@@ -154,13 +154,13 @@ impl Scene {
         }
     }
 
-    async fn tick_after(&self, seconds: u64) {
+    pub async fn tick_after(&self, seconds: u64) {
         self.sandbox.clock.advance(Duration::from_secs(seconds));
         self.poller.send(self.sandbox.tick()).await.unwrap();
         self.poller.send(Idle {}).await.unwrap();
     }
 
-    async fn stage(&self, batch: usize) -> BatchStage {
+    pub async fn stage(&self, batch: usize) -> BatchStage {
         self.sandbox.batches().await[batch].state.stage()
     }
 }

@@ -16,7 +16,7 @@ use crate::result_processor::{Scene, answer};
 
 /// What happens to one page's line on its way to us.
 #[derive(Debug, Clone)]
-enum Mischief {
+pub enum Mischief {
     Nothing,
     Lost,
     Doubled,
@@ -30,9 +30,9 @@ enum Mischief {
     Misfiled,
 }
 
-const PAGES: u32 = 5;
+pub const PAGES: u32 = 5;
 
-fn mischief() -> impl Strategy<Value = Mischief> {
+pub fn mischief() -> impl Strategy<Value = Mischief> {
     let renames = vec![
         "Book:", " book:", "book: ", "book::", "book:0", "", "../book:",
     ];
@@ -47,12 +47,12 @@ fn mischief() -> impl Strategy<Value = Mischief> {
     ]
 }
 
-fn key(page: u32) -> String {
+pub fn key(page: u32) -> String {
     format!("book:{}", page * 10)
 }
 
 /// The lines of all pages after what happened to them.
-fn lines_after(mischiefs: &[Mischief]) -> Vec<String> {
+pub fn lines_after(mischiefs: &[Mischief]) -> Vec<String> {
     let mut lines = Vec::new();
     for (page, mischief) in (1..).zip(mischiefs) {
         let own = key(page);
@@ -78,7 +78,7 @@ fn lines_after(mischiefs: &[Mischief]) -> Vec<String> {
 }
 
 /// By the words of P4: a page has the answer that exactly its key names, if there is one only.
-fn expected(lines: &[String]) -> BTreeMap<String, Option<String>> {
+pub fn expected(lines: &[String]) -> BTreeMap<String, Option<String>> {
     let mut named: HashMap<String, BTreeSet<&String>> = HashMap::new();
     for line in lines {
         if let Ok(json) = serde_json::from_str::<serde_json::Value>(line) {

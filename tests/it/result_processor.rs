@@ -27,7 +27,7 @@ pub struct Scene {
     pub sandbox: Sandbox,
     processor: Addr<ResultProcessor>,
     unlocked: Addr<Probe<PagesUnlocked>>,
-    released: Addr<Probe<PagesReleased>>,
+    pub released: Addr<Probe<PagesReleased>>,
     batches: usize,
 }
 
@@ -44,7 +44,7 @@ impl Scene {
     }
 
     /// A processor over whatever the sandbox holds.
-    fn on(sandbox: Sandbox) -> Self {
+    pub fn on(sandbox: Sandbox) -> Self {
         let (unlocked, released) = (Probe::start_new(), Probe::start_new());
         let peers = ResultProcessorPeers {
             state: sandbox.state.clone(),
@@ -91,17 +91,31 @@ impl Scene {
 
     /// The provider ends a job well, with a results file of these bytes, and the poller saw it.
     pub async fn offer(&self, batch: &BatchId, job: &str, results: Vec<u8>) {
+        let stats = RemoteStats::default();
+        self.offer_as("BATCH_STATE_SUCCEEDED", stats, batch, job, results)
+            .await;
+    }
+
+    /// The same with another last word of the provider, and with its counts.
+    pub async fn offer_as(
+        &self,
+        remote_state: &str,
+        stats: RemoteStats,
+        batch: &BatchId,
+        job: &str,
+        results: Vec<u8>,
+    ) {
         self.sandbox.provider.succeed_with(job, results);
         let output = self.sandbox.provider.record.borrow().jobs[job]
             .results
             .clone();
         let poll = RecordPoll {
             batch: batch.clone(),
-            remote_state: "BATCH_STATE_SUCCEEDED".into(),
-            stats: RemoteStats::default(),
+            remote_state: remote_state.into(),
+            stats,
             output: output.map(RemoteOutput::File),
             event: Some(BatchEvent::ResultsOffered),
-            ended_at: None,
+            ended_at: Some(self.sandbox.now()),
             note: String::new(),
             at: self.sandbox.now(),
         };
@@ -114,7 +128,7 @@ impl Scene {
         self.processor.send(Idle {}).await.unwrap();
     }
 
-    async fn tick_after(&self, seconds: u64) {
+    pub async fn tick_after(&self, seconds: u64) {
         self.sandbox.clock.advance(Duration::from_secs(seconds));
         self.processor.send(self.sandbox.tick()).await.unwrap();
         self.processor.send(Idle {}).await.unwrap();
@@ -128,7 +142,7 @@ impl Scene {
         batch
     }
 
-    async fn batch_stages(&self) -> Vec<BatchStage> {
+    pub async fn batch_stages(&self) -> Vec<BatchStage> {
         let batches = self.sandbox.batches().await;
         batches.iter().map(|row| row.state.stage()).collect()
     }
@@ -145,13 +159,13 @@ impl Scene {
     }
 
     /// Changes the database behind the state's back.
-    async fn meddle(&self, sql: &str) {
+    pub async fn meddle(&self, sql: &str) {
         let db = beside(&self.sandbox.folder.path().join("state.db")).await;
         db.execute_unprepared(sql).await.unwrap();
     }
 
     /// What `failure_logs` says of a page: the error, and whether it counts.
-    async fn failures(&self) -> Vec<String> {
+    pub async fn failures(&self) -> Vec<String> {
         self.sandbox
             .sql(
                 "SELECT record_key||' '||error_type||' '||
@@ -162,7 +176,7 @@ impl Scene {
     }
 
     /// The lines of the newest batch as they were counted: all, foreign, unreadable, repeated.
-    async fn line_counts(&self) -> String {
+    pub async fn line_counts(&self) -> String {
         let sql =
             "SELECT lines_total||' '||lines_foreign||' '||lines_unreadable||' '||lines_repeated
                    FROM submissions ORDER BY batch_id DESC LIMIT 1";
@@ -171,7 +185,7 @@ impl Scene {
 }
 
 /// A response with one candidate.
-fn response(key: &str, text: Option<&str>, finish_reason: &str) -> Value {
+pub fn response(key: &str, text: Option<&str>, finish_reason: &str) -> Value {
     let parts: Vec<Value> = text.iter().map(|text| json!({"text": text})).collect();
     let candidate = json!({"content": {"parts": parts}, "finishReason": finish_reason});
     json!({"key": key, "response": {"candidates": [candidate]}})
@@ -184,11 +198,11 @@ pub fn answer(key: &str, text: &str) -> String {
 }
 
 /// A line whose answer is this text.
-fn said(key: &str, text: &str) -> String {
+pub fn said(key: &str, text: &str) -> String {
     response(key, Some(text), "STOP").to_string()
 }
 
-fn lines(lines: &[String]) -> Vec<u8> {
+pub fn lines(lines: &[String]) -> Vec<u8> {
     let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
     lines.into_bytes()
 }

@@ -16,14 +16,14 @@ use crate::kit::fake_provider::Script;
 use crate::kit::probe::{Probe, seen};
 use crate::kit::sandbox::Sandbox;
 
-struct Scene {
-    sandbox: Sandbox,
-    uploader: Addr<Uploader>,
-    uploaded: Addr<Probe<PagesUploaded>>,
+pub struct Scene {
+    pub sandbox: Sandbox,
+    pub uploader: Addr<Uploader>,
+    pub uploaded: Addr<Probe<PagesUploaded>>,
 }
 
 impl Scene {
-    async fn new(pages: u32, change: impl FnOnce(&mut Sandbox)) -> Self {
+    pub async fn new(pages: u32, change: impl FnOnce(&mut Sandbox)) -> Self {
         let mut sandbox = Sandbox::new().await;
         change(&mut sandbox);
         sandbox.start_run().await;
@@ -50,7 +50,7 @@ impl Scene {
         }
     }
 
-    async fn work(&self) {
+    pub async fn work(&self) {
         self.uploader
             .send(PagesRegistered { count: 1 })
             .await
@@ -58,12 +58,12 @@ impl Scene {
         self.uploader.send(Idle {}).await.unwrap();
     }
 
-    async fn tick(&self) {
+    pub async fn tick(&self) {
         self.uploader.send(self.sandbox.tick()).await.unwrap();
         self.uploader.send(Idle {}).await.unwrap();
     }
 
-    async fn count(&self, wanted: PageStage) -> usize {
+    pub async fn count(&self, wanted: PageStage) -> usize {
         self.sandbox
             .stages()
             .await

@@ -32,6 +32,10 @@ pub enum Script {
     Refused(Next),
     /// The uploaded file stays in processing for so many looks.
     Processing(u32),
+    /// The uploaded file cannot be processed.
+    Unprocessable,
+    /// Only the first line of the results comes.
+    Cut,
 }
 
 /// A job of the fake.
@@ -250,6 +254,10 @@ impl FileApi for FakeProvider {
                 Effect::Maybe,
                 "scripted: answer lost",
             )),
+            Script::Unprocessable => Ok(RemoteFile {
+                state: RemoteFileState::Failed,
+                ..self.file_of(&name, upload, false)
+            }),
             _ => Ok(self.file_of(&name, upload, looks > 0)),
         }
     }
@@ -285,7 +293,8 @@ impl FileApi for FakeProvider {
     ) -> Result<Collected, ApiError> {
         let mut record = self.record.borrow_mut();
         record.calls.push(format!("download {name}"));
-        if let Some(Script::Refused(next)) = record.downloads.pop_front() {
+        let script = record.downloads.pop_front().unwrap_or(Script::Well);
+        if let Script::Refused(next) = script {
             return Err(error(next, Effect::None, "scripted"));
         }
         let found = record
@@ -295,12 +304,19 @@ impl FileApi for FakeProvider {
         let Some(job) = found else {
             return Err(error(Next::Missing, Effect::None, "no such results"));
         };
+        let text = match script {
+            Script::Cut => job
+                .results_text
+                .split_inclusive(|byte| *byte == b'\n')
+                .next(),
+            _ => Some(&job.results_text[..]),
+        };
+        let text = text.unwrap_or_default();
         std::fs::create_dir_all(destination.parent().unwrap()).unwrap();
-        std::fs::write(&destination, &job.results_text).unwrap();
-        let sha256 = Sha256Hex::from(hex::encode(Sha256::digest(&job.results_text)));
+        std::fs::write(&destination, text).unwrap();
         Ok(Collected {
-            bytes: job.results_text.len() as u64,
-            sha256,
+            bytes: text.len() as u64,
+            sha256: Sha256Hex::from(hex::encode(Sha256::digest(text))),
         })
     }
 

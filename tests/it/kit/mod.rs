@@ -3,6 +3,7 @@
 pub mod fake_provider;
 pub mod manual_clock;
 pub mod memory_tree;
+pub mod notices;
 pub mod probe;
 pub mod sandbox;
 pub mod state_world;

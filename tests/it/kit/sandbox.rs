@@ -25,6 +25,7 @@ use pagemill::decide::pack::Limits;
 use pagemill::decide::retry::{CreateRules, UploadRules};
 use pagemill::decide::steps::RetrySteps;
 use pagemill::domain::ids::*;
+use pagemill::domain::layout::Layout;
 use pagemill::domain::page::{PageEvent, PageStage, StoredImage};
 use pagemill::domain::time::Timestamp;
 use pagemill::pipeline::{Plan, World};
@@ -376,22 +377,26 @@ pub const SCHEMA: &str = r#"{
   "additionalProperties": false
 }"#;
 
-/// Options for every stage, small enough to reason about.
-fn plan(tree: &MemoryTree) -> Plan {
-    let generation_config = json!({"temperature": 0.1});
+/// The recipe of these tests, with the parameters that a test wants.
+pub fn recipe(layout: &Layout, generation_config: &serde_json::Value) -> Recipe {
     let request = RecipeRequest {
         prompt_name: "page",
         template_file: "v1.jinja",
         context_file: Some("context.jinja"),
         schema_file: Path::new("schema.json"),
-        layout: &tree.layout,
+        layout,
         model: "gemini-test",
-        generation_config: &generation_config,
+        generation_config,
     };
     let prompt = "Read {{ key }}: {{ label.title }}.{% if previous_context %} Before: \
                   {{ previous_context }}{% endif %}";
     let context = Some("{{ previous.text }}".to_owned());
-    let recipe = Recipe::assemble(&request, prompt.to_owned(), context, SCHEMA.to_owned()).unwrap();
+    Recipe::assemble(&request, prompt.to_owned(), context, SCHEMA.to_owned()).unwrap()
+}
+
+/// Options for every stage, small enough to reason about.
+fn plan(tree: &MemoryTree) -> Plan {
+    let recipe = recipe(&tree.layout, &json!({"temperature": 0.1}));
     let validator = Arc::clone(&recipe.validator);
     let run = RunId::from("run-1");
     let scope = ScopeToken::from("scope-1");
