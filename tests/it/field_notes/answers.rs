@@ -124,7 +124,7 @@ async fn f01_an_answer_about_an_image_that_was_replaced_is_not_accepted_and_cost
 async fn f01_images_are_not_read_again_where_that_is_switched_off() {
     let mut sandbox = Sandbox::new().await;
     sandbox.plan.processor.compare_images = false;
-    let mut scene = one_page(sandbox).await;
+    let mut scene = pages(sandbox, 1).await;
     let (batch, job) = scene.submit().await;
     let key = RecordKey::from("book:10");
     let another = Ok(b"another scan".to_vec());
@@ -136,17 +136,14 @@ async fn f01_images_are_not_read_again_where_that_is_switched_off() {
     assert!(scene.output("book:10").is_some());
 }
 
-async fn pages(sandbox: Sandbox, count: u32) -> Scene {
+/// A processor over so many registered pages of a world that was changed.
+pub async fn pages(sandbox: Sandbox, count: u32) -> Scene {
     sandbox.start_run().await;
     let keys: Vec<RecordKey> = (1..=count)
         .map(|page| sandbox.tree.add("book", page * 10))
         .collect();
     sandbox.register(&keys).await;
     Scene::on(sandbox)
-}
-
-async fn one_page(sandbox: Sandbox) -> Scene {
-    pages(sandbox, 1).await
 }
 
 #[actix::test]
