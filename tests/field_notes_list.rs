@@ -13,7 +13,12 @@ const REQUIRED: &[&str] = &[
     "f29", "f30", "f31", "f32", "f34", "f35", "f38", "f39", "f40", "f46",
 ];
 /// Required notes that have neither yet. What stands here must be true, so it can only get shorter.
-const STILL_OWED: &[&str] = &["f16", "f17", "f18", "f19", "f23", "f30", "f46"];
+const STILL_OWED: &[&str] = &["f16", "f17", "f19", "f23", "f30", "f46"];
+/// Parts of notes that have neither, though the note has some test. The handbook says so.
+const PARTS_STILL_OWED: &[&str] = &[
+    "F02 (d)", "F04 (c)", "F09 (d)", "F10 (a)", "F10 (b)", "F12 (d)", "F13 (c)", "F14 (c)",
+    "F15 (c)", "F18 (a)", "F18 (b)", "F20 (b)", "F20 (c)", "F21 (b)", "F21 (d)", "F24 (b)", "F38",
+];
 
 const HANDBOOK: &str = "docs/testing.md";
 const DECISION: &str = "docs/decisions/0012-field-notes-read-differently.md";
@@ -113,6 +118,12 @@ fn section() -> String {
          [a decision](decisions/0012-field-notes-read-differently.md) says why. This section is written from the\n\
          names of the tests, by `{UPDATE}`.\n"
     );
+    if !(STILL_OWED.is_empty() && PARTS_STILL_OWED.is_empty()) {
+        let whole = STILL_OWED.iter().map(|id| id.to_uppercase());
+        let parts = PARTS_STILL_OWED.iter().map(|part| (*part).to_owned());
+        let owed: Vec<String> = whole.chain(parts).collect();
+        text += &format!("\nNot shown by a test yet: {}.\n", owed.join(", "));
+    }
     let decided = decided();
     for (id, tests) in &tests() {
         text += &format!("\n**{}**", id.to_uppercase());

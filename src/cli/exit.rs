@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_have_their_codes() {
+    fn f06_ends_have_their_codes() {
         let dead = WorkLeft {
             dead: 1,
             ..WorkLeft::default()

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_names_totals_and_failed_pages() {
+    fn f06_a_report_names_totals_and_failed_pages() {
         let text = markdown(&facts(vec![failed(2, PageStage::Discovered)]));
         assert!(text.contains("| **requests** | 3 |"), "{text}");
         assert!(text.contains("| **failed** | 2 |"), "{text}");

@@ -286,7 +286,7 @@ async fn names_that_would_call_something_else_are_not_sent() {
 }
 
 #[tokio::test]
-async fn unreadable_and_endless_answers_are_garbled() {
+async fn f09_unreadable_and_endless_answers_are_garbled() {
     for body in ["", "<html>", "[]", "{}"] {
         let server = Server::new(vec![Reply::new(200, body)]);
         let error = server.client().batch(&name(JOB)).await.unwrap_err();

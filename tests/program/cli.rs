@@ -270,7 +270,7 @@ fn p13_dry_run_writes_nothing_and_opens_no_socket() {
 }
 
 #[test]
-fn status_and_failures_tell_what_happened() {
+fn f06_status_and_failures_tell_what_happened() {
     let bad = key(1, 2);
     let faults = format!("pages: [{{key: '{bad}', kind: truncated, times: always}}]");
     let world = World::new(&WorldOptions {

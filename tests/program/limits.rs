@@ -52,7 +52,7 @@ fn batch_size_limit_bounds_every_job() {
 }
 
 #[test]
-fn p7_max_retries_bounds_the_tries_of_a_page_and_its_successor_goes_on() {
+fn f15_p7_max_retries_bounds_the_tries_of_a_page_and_its_successor_goes_on() {
     let bad = key(0, 2);
     let faults = format!("pages: [{{key: '{bad}', kind: invalid_schema, times: always}}]");
     let world = World::new(&WorldOptions {

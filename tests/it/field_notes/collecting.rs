@@ -1,11 +1,16 @@
 //! F07, F10, F26, F27, F35: looking at jobs and bringing their results home.
 
+use std::rc::Rc;
+use std::time::Duration;
+
+use pagemill::actors::hint::Idle;
 use pagemill::actors::state::messages::{ListDeletable, RecordPoll, Summarize};
 use pagemill::domain::batch::{BatchEvent, BatchStage};
 use pagemill::domain::failure::Next;
 use pagemill::domain::ids::RecordKey;
 use pagemill::domain::page::PageStage;
 use pagemill::domain::remote::{RemoteBatchState, RemoteStats};
+use tokio::sync::Notify;
 
 use super::answers::pages;
 use crate::kit::fake_provider::Script;
@@ -132,6 +137,23 @@ async fn f26_a_results_file_that_is_shorter_than_the_counts_is_fetched_again_bef
 }
 
 #[actix::test]
+async fn f26_no_more_lines_are_held_than_one_run_however_long_the_results_are() {
+    for pages in [3, 90] {
+        let mut scene = Scene::new(pages).await;
+        let results: Vec<String> = (1..=pages)
+            .map(|page| answer(&format!("book:{}", page * 10), "x"))
+            .collect();
+        scene.judge(lines(&results)).await;
+        assert_eq!(scene.sandbox.tree.outputs.borrow().len(), pages as usize);
+        let ahead = scene.sandbox.tree.lines_ahead.borrow().clone();
+        let [_index, judged] = ahead[..] else {
+            panic!("read twice, not {ahead:?}");
+        };
+        assert_eq!(judged, 2, "one run of the tree of these tests");
+    }
+}
+
+#[actix::test]
 async fn f26_counts_that_are_wrong_hold_nothing_up_for_ever() {
     let mut scene = Scene::new(2).await;
     let (batch, job) = scene.submit().await;
@@ -208,6 +230,28 @@ async fn f27_a_late_word_that_a_job_is_running_never_overwrites_its_success() {
     scene.collect(&batch).await;
     assert!(scene.sandbox.ask(late).await.is_err());
     assert_eq!(scene.batch_stages().await, [BatchStage::Settled]);
+}
+
+#[actix::test]
+async fn f27_a_look_that_does_not_come_back_delays_no_other_job() {
+    let scene = poller::Scene::new(3).await;
+    scene.tick_after(0).await;
+    let release = Rc::new(Notify::new());
+    let provider = &scene.sandbox.provider;
+    let held = (scene.jobs[0].clone(), Rc::clone(&release));
+    provider.record.borrow_mut().held_poll = Some(held);
+    for job in &scene.jobs {
+        provider.succeed(job, &[]);
+    }
+    scene.sandbox.clock.advance(Duration::from_secs(31));
+    scene.poller.send(scene.sandbox.tick()).await.unwrap();
+    while scene.stage(1).await != BatchStage::Ready || scene.stage(2).await != BatchStage::Ready {
+        actix_rt::task::yield_now().await;
+    }
+    assert_eq!(scene.stage(0).await, BatchStage::Submitted);
+    release.notify_one();
+    scene.poller.send(Idle {}).await.unwrap();
+    assert_eq!(scene.stage(0).await, BatchStage::Ready);
 }
 
 #[actix::test]

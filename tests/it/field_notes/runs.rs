@@ -11,6 +11,7 @@ use pagemill::domain::ids::RecordKey;
 use serde_json::{Value, json};
 
 use crate::kit::fake_provider::FakeProvider;
+use crate::kit::memory_tree::sha256;
 use crate::kit::sandbox::{HOUR, Sandbox, recipe};
 use crate::pipeline::{answer_all, assert_balance, stages, start, until_end};
 use crate::poller::submitted;
@@ -67,6 +68,30 @@ fn parameter(asked: &[Value], name: &str) -> Vec<Value> {
     values
         .map(|request| request["request"]["generationConfig"][name].clone())
         .collect()
+}
+
+#[actix::test]
+async fn f01_a_key_leads_to_the_image_the_prompt_and_the_recipe_as_they_were_sent() {
+    let sandbox = single_pages(3).await;
+    let asked = run_with(&sandbox, |key| answer(key, "x")).await;
+    let sent = "SELECT a.record_key||' '||f.sha256||' '||a.prompt_sha256||' '||s.recipe_hash
+                FROM attempts AS a JOIN submissions AS s ON s.batch_id = a.batch_id
+                JOIN remote_files AS f ON f.name = a.image_file ORDER BY a.record_key";
+    let expected: Vec<String> = asked
+        .iter()
+        .map(|(key, requests)| {
+            let image = sandbox.tree.images.borrow()[&RecordKey::from(key.as_str())].clone();
+            let parts = &requests[0]["request"]["contents"][0]["parts"];
+            let prompt = parts[1]["text"].as_str().unwrap();
+            format!(
+                "{key} {} {} {}",
+                sha256(&image.unwrap()),
+                sha256(prompt.as_bytes()),
+                sandbox.plan.recipe.hash
+            )
+        })
+        .collect();
+    assert_eq!(sandbox.sql(sent).await, expected);
 }
 
 #[actix::test]
@@ -175,15 +200,10 @@ async fn f10_nothing_remote_is_deleted_before_the_results_are_on_disk_and_record
     sandbox.tree.failing_writes.set(4);
     run_with(&sandbox, |key| answer(key, "x")).await;
     assert_eq!(stages(&sandbox).await, ["completed 3"]);
-    let record = sandbox.provider.record.borrow();
-    let first = |kind: &str| record.calls.iter().position(|call| call.starts_with(kind));
-    assert!(first("delete ") > first("download"), "{:?}", record.calls);
-    assert!(
-        first("delete_batch") > first("download"),
-        "{:?}",
-        record.calls
-    );
-    drop(record);
+    let calls = sandbox.provider.record.borrow().calls.clone();
+    let first = |kind: &str| calls.iter().position(|call| call.starts_with(kind));
+    assert!(first("delete ") > first("download"), "{calls:?}");
+    assert!(first("delete_batch") > first("download"), "{calls:?}");
     // A file is marked for deletion by the settlement, never earlier.
     let early =
         "SELECT f.name FROM remote_files AS f JOIN submissions AS s ON s.batch_id = f.batch_id

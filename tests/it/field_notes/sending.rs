@@ -64,6 +64,30 @@ async fn f22_a_create_before_a_file_is_ready_waits_and_sends_the_same_intent_aga
 }
 
 #[actix::test]
+async fn f22_no_create_is_sent_before_the_lines_file_is_active() {
+    let scene = batch_submitter::Scene::new(3, |_| {}).await;
+    let provider = &scene.sandbox.provider;
+    let slow = Script::Processing(3);
+    provider.record.borrow_mut().uploads.push_back(slow);
+    let tick = scene.sandbox.tick();
+    scene.submitter.send(tick).await.unwrap();
+    let steps = async {
+        while provider.calls("file ") < 2 {
+            assert_eq!(scene.creates(), 0);
+            scene.sandbox.clock.advance(Duration::from_secs(1));
+            actix_rt::task::yield_now().await;
+        }
+        assert_eq!(scene.creates(), 0, "seen twice, and in processing still");
+        while provider.calls("file ") < 3 {
+            scene.sandbox.clock.advance(Duration::from_secs(1));
+            actix_rt::task::yield_now().await;
+        }
+    };
+    futures_util::join!(scene.idle(), steps);
+    assert_eq!(scene.creates(), 1);
+}
+
+#[actix::test]
 async fn f22_an_image_that_the_provider_cannot_process_is_its_pages_failure_and_in_no_batch() {
     let scene = uploader::Scene::new(1, |_| {}).await;
     let cycles = scene.sandbox.plan.uploader.rules.cycles_max;

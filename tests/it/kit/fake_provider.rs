@@ -18,6 +18,7 @@ use pagemill::ports::batch_api::BatchApi;
 use pagemill::ports::clock::Clock;
 use pagemill::ports::file_api::{Collected, FileApi, Listing, Upload};
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
 
 use super::manual_clock::ManualClock;
 
@@ -71,6 +72,8 @@ pub struct Record {
     pub hidden: bool,
     /// Jobs on one page of the list; all of them when it is `None`.
     pub list_page: Option<usize>,
+    /// The look at this job does not come back before somebody says so.
+    pub held_poll: Option<(String, Rc<Notify>)>,
     /// Runs when a create has left us and before the provider has heard of it.
     pub on_create: Option<OnCreate>,
     serial: u64,
@@ -371,6 +374,10 @@ impl BatchApi for FakeProvider {
     }
 
     async fn batch(&self, name: &RemoteName) -> Result<RemoteBatch, ApiError> {
+        let held = self.record.borrow().held_poll.clone();
+        if let Some((_, release)) = held.filter(|(job, _)| job == name.as_str()) {
+            release.notified().await;
+        }
         let mut record = self.record.borrow_mut();
         record.calls.push(format!("poll {name}"));
         if let Some(Script::Refused(next)) = record.polls.pop_front() {

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use async_trait::async_trait;
 use pagemill::domain::ids::{BatchId, RecordKey, Sha256Hex};
@@ -25,6 +26,9 @@ pub struct MemoryTree {
     pub reports: RefCell<BTreeMap<String, String>>,
     /// Writes of outputs that fail from here on.
     pub failing_writes: Cell<u32>,
+    /// For each reading of raw results: the most lines that were handed out and not written yet.
+    pub lines_ahead: Rc<RefCell<Vec<u64>>>,
+    outputs_written: Rc<Cell<u64>>,
     /// Outputs that were read.
     pub outputs_read: RefCell<Vec<RecordKey>>,
 }
@@ -59,6 +63,8 @@ impl MemoryTree {
             outputs: RefCell::default(),
             reports: RefCell::default(),
             failing_writes: Cell::new(0),
+            lines_ahead: Rc::default(),
+            outputs_written: Rc::default(),
             outputs_read: RefCell::default(),
         }
     }
@@ -179,13 +185,23 @@ impl Spool for FileSpool {
     }
 }
 
-struct Lines(std::vec::IntoIter<RawText>);
+struct Lines {
+    lines: std::vec::IntoIter<RawText>,
+    handed_out: u64,
+    ahead: Rc<RefCell<Vec<u64>>>,
+    written: Rc<Cell<u64>>,
+}
 
 #[async_trait(?Send)]
 impl RawReader for Lines {
     async fn next_lines(&mut self) -> Result<Option<Vec<RawText>>, SourceError> {
         // Two at a time, so that every test with three lines crosses a border.
-        let lines: Vec<RawText> = self.0.by_ref().take(2).collect();
+        let lines: Vec<RawText> = self.lines.by_ref().take(2).collect();
+        self.handed_out += lines.len() as u64;
+        let now = self.handed_out.saturating_sub(self.written.get());
+        let mut ahead = self.ahead.borrow_mut();
+        let most = ahead.last_mut().expect("opening notes a reading");
+        *most = now.max(*most);
         Ok((!lines.is_empty()).then_some(lines))
     }
 }
@@ -214,6 +230,7 @@ impl ResultSink for MemoryTree {
                     bytes: bytes.len() as u64,
                 };
                 self.outputs.borrow_mut().insert(key, bytes);
+                self.outputs_written.set(self.outputs_written.get() + 1);
                 Ok(written)
             })
             .collect()
@@ -272,7 +289,13 @@ impl ResultSink for MemoryTree {
             });
             offset += length + 1;
         }
-        Ok(Box::new(Lines(lines.into_iter())))
+        self.lines_ahead.borrow_mut().push(0);
+        Ok(Box::new(Lines {
+            lines: lines.into_iter(),
+            handed_out: 0,
+            ahead: Rc::clone(&self.lines_ahead),
+            written: Rc::clone(&self.outputs_written),
+        }))
     }
 
     async fn raw_line(&self, path: &Path, offset: u64, bytes: u64) -> Result<Vec<u8>, SourceError> {
