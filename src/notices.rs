@@ -166,9 +166,11 @@ notices! {
     warn "answer rejected" { page.key = %key, error = %error, reason = message }
 
     /// Every page of a batch has its outcome.
-    BatchSettled<'a> { batch: &'a BatchId, tally: Tally, lines: LineCounts }
+    BatchSettled<'a> { batch: &'a BatchId, model: &'a str, took: Duration, tally: Tally, lines: LineCounts }
     info "batch settled" {
         batch.id = %batch,
+        batch.model = model,
+        took_seconds = took.as_secs(),
         submitted = tally.submitted,
         succeeded = tally.succeeded,
         failed = tally.failed,

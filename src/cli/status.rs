@@ -1,12 +1,13 @@
 //! `pagemill status`: counts, live batches, remote bytes, cost.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
 
 use super::{Common, exit};
-use crate::actors::state::messages::{BatchRow, Summary};
+use crate::actors::state::messages::{BatchRow, Summary, Turnaround};
 use crate::actors::state::read;
 use crate::domain::batch::BatchStage;
 use crate::domain::page::PageStage;
@@ -96,21 +97,10 @@ pub fn print(summary: &Summary, at: Timestamp, out: &mut impl Write) -> io::Resu
     for row in &summary.live {
         writeln!(out, "  {}", live_line(row, at))?;
     }
-    writeln!(
-        out,
-        "remote   {} in {} files",
-        words::bytes(summary.remote_bytes),
-        words::count(summary.remote_files)
-    )?;
-    let tokens = &summary.tokens;
-    writeln!(
-        out,
-        "cost     {} ({} tokens in, {} out, {} thoughts)",
-        words::dollars(summary.cost_nanos),
-        words::count(tokens.prompt.unwrap_or(0)),
-        words::count(tokens.candidates.unwrap_or(0)),
-        words::count(tokens.thoughts.unwrap_or(0))
-    )?;
+    for turnaround in &summary.turnarounds {
+        writeln!(out, "jobs     {}", turnaround_line(turnaround))?;
+    }
+    print_resources(summary, out)?;
     print_list(
         "failures",
         summary.failures.iter().map(|(error, count)| (error, count)),
@@ -125,6 +115,25 @@ pub fn print(summary: &Summary, at: Timestamp, out: &mut impl Write) -> io::Resu
         writeln!(out, "last     {} ago, {last}", words::span(at.since(last)))?;
     }
     Ok(())
+}
+
+/// What is held at the provider, and what was paid for.
+fn print_resources(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "remote   {} in {} files",
+        words::bytes(summary.remote_bytes),
+        words::count(summary.remote_files)
+    )?;
+    let tokens = &summary.tokens;
+    writeln!(
+        out,
+        "cost     {} ({} tokens in, {} out, {} thoughts)",
+        words::dollars(summary.cost_nanos),
+        words::count(tokens.prompt.unwrap_or(0)),
+        words::count(tokens.candidates.unwrap_or(0)),
+        words::count(tokens.thoughts.unwrap_or(0))
+    )
 }
 
 /// Words with their counts on one line; no line when there are none.
@@ -165,6 +174,41 @@ fn live_line(row: &BatchRow, at: Timestamp) -> String {
         row.batch,
         words::count(row.members)
     )
+}
+
+fn turnaround_line(turnaround: &Turnaround) -> String {
+    let Turnaround {
+        model,
+        live,
+        live_oldest,
+        ended,
+        half,
+        nine_tenths,
+    } = turnaround;
+    let mut parts = Vec::new();
+    if let (Some(half), Some(most)) = (half, nine_tenths) {
+        parts.push(format!(
+            "{ended} ended, half within {}, nine tenths within {}",
+            words::span(*half),
+            words::span(*most)
+        ));
+    }
+    if let Some(oldest) = live_oldest {
+        parts.push(format!("{live} live, the oldest {}", words::span(*oldest)));
+    }
+    format!("{model}: {}", parts.join("; "))
+}
+
+fn turnaround_json(turnaround: &Turnaround) -> serde_json::Value {
+    let seconds = |span: Option<Duration>| span.map(|span| span.as_secs());
+    json!({
+        "model": turnaround.model,
+        "live": turnaround.live,
+        "live_oldest_seconds": seconds(turnaround.live_oldest),
+        "ended": turnaround.ended,
+        "p50_seconds": seconds(turnaround.half),
+        "p90_seconds": seconds(turnaround.nine_tenths),
+    })
 }
 
 /// The JSON form.
@@ -220,6 +264,7 @@ pub fn as_json(summary: &Summary, at: Timestamp) -> serde_json::Value {
         "waiting": summary.waiting,
         "batches": batches,
         "live": live,
+        "turnaround": summary.turnarounds.iter().map(turnaround_json).collect::<Vec<_>>(),
         "remote_files": summary.remote_files,
         "remote_bytes": summary.remote_bytes,
         "failures": counts(&failures),

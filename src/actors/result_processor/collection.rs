@@ -408,8 +408,13 @@ impl Collection {
             at: self.now(),
         };
         let settled = answered(self.shop.peers.state.send(settle).await)?;
+        let row = &self.row;
+        let ended_at = row.ended_at.or(row.terminal_seen_at);
+        let submitted_at = row.submitted_at.unwrap_or(row.created_at);
         notices::BatchSettled {
             batch: &self.row.batch,
+            model: &row.model,
+            took: ended_at.unwrap_or_else(|| self.now()).since(submitted_at),
             tally: settled.tally,
             lines,
         }

@@ -21,6 +21,7 @@ mod runs;
 mod scan;
 mod sql;
 mod submits;
+mod turnaround;
 mod uploads;
 
 use std::future::Future;

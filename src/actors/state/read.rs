@@ -62,6 +62,7 @@ pub async fn summarize(
         waiting,
         batches: batch_counts(conn).await?,
         live: list_batches(conn, &LIVE_STAGES, LIVE_LISTED_MAX).await?,
+        turnarounds: super::turnaround::turnarounds(conn, at).await?,
         remote_files: number(conn, held, [text(at)]).await?,
         remote_bytes: super::remote_files::held_bytes(conn, at).await?,
         failures: failures_by_type(conn).await?,

@@ -4,10 +4,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pagemill::actors::conductor::RunEnd;
-use pagemill::actors::state::messages::WorkLeft;
+use pagemill::actors::state::messages::{RecordPoll, Summarize, Turnaround, WorkLeft};
+use pagemill::domain::batch::BatchEvent;
 use pagemill::domain::ids::RecordKey;
+use pagemill::domain::remote::{RemoteOutput, RemoteStats};
 use serde_json::{Value, json};
 
 use crate::kit::fake_provider::FakeProvider;
@@ -251,6 +254,55 @@ async fn f15_a_page_that_always_fails_is_sent_as_often_as_allowed_and_keeps_its_
     let sandbox = sandbox.on_same_folder().await;
     let again = run_with(&sandbox, |key| answer(key, "x")).await;
     assert_eq!(again, BTreeMap::new());
+}
+
+#[actix::test]
+async fn f18_the_times_of_jobs_and_the_age_of_the_queue_are_shown_by_model() {
+    let sandbox = Sandbox::new().await;
+    sandbox.start_run().await;
+    for minutes in 1..=10 {
+        let book = format!("book{minutes}");
+        let keys = [sandbox.tree.add(&book, 1)];
+        sandbox.register(&keys).await;
+        sandbox.upload(1).await;
+        let batch = format!("b-{minutes:02}");
+        submitted(&sandbox, &batch, &keys).await;
+        if minutes == 10 {
+            sandbox.clock.advance(HOUR);
+            break;
+        }
+        let at = sandbox.now();
+        let poll = RecordPoll {
+            batch: batch.as_str().into(),
+            remote_state: "BATCH_STATE_SUCCEEDED".into(),
+            stats: RemoteStats::default(),
+            output: Some(RemoteOutput::Inline),
+            event: Some(BatchEvent::ResultsOffered),
+            ended_at: Some(at.plus(Duration::from_secs(60 * minutes))),
+            note: String::new(),
+            at,
+        };
+        sandbox.ask(poll).await.unwrap();
+    }
+    let at = sandbox.now();
+    let summary = sandbox.ask(Summarize { scope: None, at }).await.unwrap();
+    let expected = Turnaround {
+        model: "gemini-test".into(),
+        live: 1,
+        live_oldest: Some(HOUR),
+        ended: 9,
+        half: Some(Duration::from_secs(300)),
+        nine_tenths: Some(Duration::from_secs(540)),
+    };
+    assert_eq!(summary.turnarounds, [expected]);
+    let mut shown = Vec::new();
+    pagemill::cli::status::print(&summary, at, &mut shown).unwrap();
+    let shown = String::from_utf8(shown).unwrap();
+    let line = "gemini-test: 9 ended, half within 5 min";
+    assert!(
+        shown.contains(line) && shown.contains("1 live, the oldest 1 h"),
+        "{shown}"
+    );
 }
 
 #[actix::test]

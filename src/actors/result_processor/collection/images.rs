@@ -3,10 +3,15 @@
 //! An image that was replaced after it was sent has an answer about the former one. Such an answer
 //! is right and of no use: its page runs again with the new image, uncounted.
 
+use futures_util::stream::{self, StreamExt};
+
 use super::super::judge::{Judged, Judgement};
 use super::Collection;
 use crate::actors::state::messages::Member;
 use crate::notices;
+
+/// Images that are read side by side.
+const LOOKS_TOGETHER: usize = 4;
 
 impl Collection {
     /// Takes back the acceptance of answers about images that were replaced. An image that cannot
@@ -18,11 +23,14 @@ impl Collection {
         if !self.shop.options.compare_images {
             return run;
         }
+        let looks = run.iter().map(|(judged, member)| async {
+            let accepted = matches!(judged.judgement, Judgement::Accepted { .. });
+            accepted && self.is_replaced(member).await
+        });
+        let replaced: Vec<bool> = stream::iter(looks).buffered(LOOKS_TOGETHER).collect().await;
         let mut kept = Vec::with_capacity(run.len());
-        for (mut judged, member) in run {
-            if matches!(judged.judgement, Judgement::Accepted { .. })
-                && self.is_replaced(member).await
-            {
+        for ((mut judged, member), replaced) in run.into_iter().zip(replaced) {
+            if replaced {
                 notices::ImageReplaced { key: &member.key }.emit();
                 judged.judgement = Judgement::Released {
                     cause: "stale: the image was replaced after it was sent".to_owned(),

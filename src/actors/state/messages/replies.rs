@@ -1,5 +1,7 @@
 //! What StateActor answers, and what its messages carry: rows as stages see them.
 
+use std::time::Duration;
+
 use crate::domain::attempt::{FailureDetail, Tally};
 use crate::domain::batch::BatchState;
 use crate::domain::failure::{ErrorType, words};
@@ -387,6 +389,19 @@ pub struct WorkLeft {
     pub blocked: u64,
 }
 
+/// How long the jobs of one model take, from their creation to their end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turnaround {
+    pub model: String,
+    /// Jobs that have not ended, and the age of the oldest.
+    pub live: usize,
+    pub live_oldest: Option<Duration>,
+    /// Jobs that ended, of the newest 1,000, and what half and nine tenths of them took at most.
+    pub ended: usize,
+    pub half: Option<Duration>,
+    pub nine_tenths: Option<Duration>,
+}
+
 /// The figures of `pagemill status`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -400,6 +415,8 @@ pub struct Summary {
     pub batches: Vec<(crate::domain::batch::BatchStage, u64)>,
     /// Live batches, oldest first, at most 100.
     pub live: Vec<BatchRow>,
+    /// How long jobs take, by model.
+    pub turnarounds: Vec<Turnaround>,
     pub remote_files: u64,
     pub remote_bytes: u64,
     /// Failures logged, by type.
