@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_follows_key_and_label() {
+    fn f14_a_fingerprint_follows_key_and_label() {
         let key = ApiKey::new("planted-key-0123456789").unwrap();
         let other = ApiKey::new("planted-key-9876543210").unwrap();
         assert_eq!(key.fingerprint(None), key.fingerprint(None));

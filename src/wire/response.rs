@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_line_is_read_whole() {
+    fn f34_a_good_line_is_read_whole() {
         let (key, body) = answer(GOOD);
         let RowBody::Response(response) = body else {
             panic!("an error");
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_found_in_both_places() {
+    fn f31_errors_are_found_in_both_places() {
         check_error(
             r#"{"key":"a","error":{"code":13,"message":"m"}}"#,
             Some(13),
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn blocked_and_empty_responses_have_no_text() {
+    fn f31_blocked_and_empty_responses_have_no_text() {
         let (_, blocked) =
             answer(r#"{"key":"a","response":{"promptFeedback":{"blockReason":"SAFETY"}}}"#);
         let RowBody::Response(blocked) = blocked else {

@@ -107,7 +107,7 @@ fn converse(mut stream: TcpStream) {
 }
 
 #[tokio::test]
-async fn a_create_never_uses_a_connection_again() {
+async fn f12_a_create_never_uses_a_connection_again() {
     let (base, connections) = patient_server();
     let client = GeminiClient::new(options(&base)).unwrap();
     for _ in 0..3 {

@@ -127,7 +127,7 @@ async fn what_a_process_left_in_the_middle_is_listed_and_recovered_all_or_none()
 // ---- the work list ----
 
 #[actix::test]
-async fn a_page_is_registered_once_however_often_it_is_found() {
+async fn f39_a_page_is_registered_once_however_often_it_is_found() {
     let world = World::new().await;
     world.register([3, 1, 2, 2]).await;
     world.register([1, 2, 3, 4]).await;
