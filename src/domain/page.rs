@@ -211,7 +211,9 @@ pub fn next(state: &PageState, event: &PageEvent) -> Result<PageState, IllegalTr
         (S::Batched { image, .. }, E::Released { at }) if image.expires_at > *at => S::Uploaded {
             image: image.clone(),
         },
-        (S::Batched { .. }, E::Released { .. }) => S::Discovered { not_before: None },
+        (S::Batched { .. } | S::Validating { .. }, E::Released { .. }) => {
+            S::Discovered { not_before: None }
+        }
         (S::Batched { .. }, E::BatchExpired { until }) => S::Discovered {
             not_before: Some(*until),
         },
@@ -219,14 +221,7 @@ pub fn next(state: &PageState, event: &PageEvent) -> Result<PageState, IllegalTr
             S::Dead { error: *error }
         }
 
-        (S::Validating { .. }, E::Rejected { error, afterwards }) => match afterwards {
-            Afterwards::Again { not_before } => S::Discovered {
-                not_before: *not_before,
-            },
-            Afterwards::Dead => S::Dead { error: *error },
-            Afterwards::Review => S::Review { error: *error },
-        },
-        (S::Validating { .. }, E::Released { .. }) => S::Discovered { not_before: None },
+        (S::Validating { .. }, E::Rejected { error, afterwards }) => rejected(*error, afterwards),
 
         (
             S::Completed { .. } | S::Dead { .. } | S::Review { .. } | S::Skipped,
@@ -242,4 +237,14 @@ pub fn next(state: &PageState, event: &PageEvent) -> Result<PageState, IllegalTr
         }
     };
     Ok(after)
+}
+
+fn rejected(error: ErrorType, afterwards: &Afterwards) -> PageState {
+    match afterwards {
+        Afterwards::Again { not_before } => PageState::Discovered {
+            not_before: *not_before,
+        },
+        Afterwards::Dead => PageState::Dead { error },
+        Afterwards::Review => PageState::Review { error },
+    }
 }
