@@ -118,6 +118,7 @@ impl PlanBatch {
             model: Set(self.model.clone()),
             key_fingerprint: Set(self.key_fingerprint.to_string()),
             record_count: Set(signed(as_u64(members))),
+            tokens_estimated: Set(self.tokens.map(signed)),
             created_at: Set(at.clone()),
             updated_at: Set(at.clone()),
             ..Default::default()
@@ -187,6 +188,7 @@ struct MemberRow {
     releases: i64,
     truncations: i64,
     refusals: i64,
+    batch_size_max: Option<i64>,
 }
 
 impl Apply for ListMembers {
@@ -205,7 +207,7 @@ pub(super) const MEMBERS: &str = "
            CASE WHEN p.batch_id = m.batch_id THEN p.stage END AS held_stage,
            f.uri, f.mime, f.expires_at, f.sha256 AS image_sha256, p.predecessor,
            q.stage AS predecessor_stage, a.attempt_number, coalesce(n.count, 0) AS failures,
-           p.releases,
+           p.releases, p.batch_size_max,
            (SELECT count(*) FROM attempts AS t WHERE t.record_key = m.record_key
                 AND t.error_type = 'Truncated') AS truncations,
            (SELECT count(*) FROM attempts AS t WHERE t.record_key = m.record_key
@@ -238,6 +240,7 @@ fn member(row: MemberRow) -> StateResult<Member> {
         releases: small(row.releases),
         truncations: small(row.truncations),
         refusals: small(row.refusals),
+        batch_size_max: row.batch_size_max.map(small),
         key: RecordKey::from(row.record_key),
     })
 }

@@ -13,9 +13,14 @@ pub mod read;
 pub mod rows;
 
 mod batches;
+mod endings;
+mod halts;
+mod late;
+mod paces;
 mod pages;
 mod questions;
 mod remote_files;
+mod reports;
 mod results;
 mod runs;
 mod scan;
@@ -152,6 +157,7 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("rescope", scan::RESCOPE),
     ("note prompts", batches::NOTE_PROMPTS),
     ("decide attempts", results::DECIDE_ATTEMPTS),
+    ("last settled", halts::LAST_SETTLED),
 ];
 
 /// What the settings say about how changes are applied.

@@ -34,6 +34,7 @@ impl Collection {
                 notices::ImageReplaced { key: &member.key }.emit();
                 judged.judgement = Judgement::Released {
                     cause: "stale: the image was replaced after it was sent".to_owned(),
+                    counted: true,
                 };
             }
             kept.push((judged, member));

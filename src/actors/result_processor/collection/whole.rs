@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::super::CollectionError;
 use super::super::index::Index;
-use super::{Collection, CollectionEnd};
+use super::{Collection, CollectionEnd, index_of};
 use crate::actors::activity::answered;
 use crate::actors::state::messages::{BeginCollect, Member, RawFile};
 use crate::domain::failure::Next;
@@ -21,7 +21,8 @@ impl Collection {
         members: &[Member],
     ) -> Result<Result<(PathBuf, Index), CollectionEnd>, CollectionError> {
         let path = PathBuf::from(&raw.path);
-        let index = self.index(&path, members).await?;
+        let keys = || members.iter().map(|member| member.key.clone());
+        let index = index_of(&self.shop, &path, keys()).await?;
         let Some(promised) = self.row.answers_counted.filter(|n| *n > index.counts.lines) else {
             return Ok(Ok((path, index)));
         };
@@ -42,7 +43,7 @@ impl Collection {
                 let (batch, at) = (self.row.batch.clone(), self.now());
                 let begin = BeginCollect { batch, raw, at };
                 answered(self.shop.peers.state.send(begin).await)?;
-                let index = self.index(&path, members).await?;
+                let index = index_of(&self.shop, &path, keys()).await?;
                 Ok(Ok((path, index)))
             }
             Err(error) if matches!(error.next, Next::Missing) => Ok(Ok((path, index))),
