@@ -11,6 +11,7 @@ use actix::prelude::*;
 
 use super::activity::{Activity, Root, Stage, answered, stage_handlers};
 use super::busy::Busy;
+use super::disk_pause::DiskPause;
 use super::hint::{BatchSubmitted, PagesReleased, PagesUploaded, Tick};
 use super::state::StateActor;
 use super::state::messages::{
@@ -52,6 +53,7 @@ pub struct BatchSubmitterOptions {
     pub live_max: usize,
     /// How long a batch that could still grow waits.
     pub fill_wait: Duration,
+    pub storage_budget_bytes: u64,
     /// An image with less life left than this is not sent.
     pub life_min: Duration,
     /// A lines file with less life left than this is uploaded again.
@@ -94,6 +96,7 @@ pub struct BatchSubmitter {
     /// Batches that a future of ours is working on.
     busy: Busy,
     looking_up: bool,
+    disk: DiskPause,
 }
 
 /// Everything that a piece of submission work needs; shared by all of them.
@@ -108,6 +111,8 @@ pub(super) struct Desk {
 struct Found {
     due: Vec<BatchRow>,
     doubted: Vec<BatchRow>,
+    /// Why pages could not be measured for a batch, if our own disk is at fault.
+    disk: Option<String>,
 }
 
 /// How many waiting pages are looked at for one batch, as a multiple of its page limit: pages that
@@ -136,6 +141,7 @@ impl BatchSubmitter {
             more_may_come: true,
             busy: Busy::default(),
             looking_up: false,
+            disk: DiskPause::new("batch submitter"),
         }
     }
 
@@ -169,8 +175,12 @@ impl BatchSubmitter {
     }
 
     fn begin(&mut self, found: Found, ctx: &mut Context<Self>) {
+        let now = self.desk.ports.clock.now();
+        if let Some(reason) = found.disk {
+            self.disk.begin(&reason, now);
+        }
         for row in found.due {
-            if self.busy.len() >= self.desk.options.submissions_max {
+            if self.disk.holds(now) || self.busy.len() >= self.desk.options.submissions_max {
                 break;
             }
             if self.busy.is_free(&row.batch) {
@@ -204,6 +214,7 @@ impl BatchSubmitter {
         let peers = &self.desk.peers;
         match end {
             SubmissionEnd::Submitted => {
+                self.disk.over(self.desk.ports.clock.now());
                 self.activity.contact();
                 peers.submitted.do_send(BatchSubmitted { batch });
                 self.look(ctx);
@@ -212,9 +223,17 @@ impl BatchSubmitter {
                 peers.released.do_send(PagesReleased { count: released });
                 self.look(ctx);
             }
-            SubmissionEnd::Doubt => self.look(ctx),
+            SubmissionEnd::Doubt => {
+                self.disk.over(self.desk.ports.clock.now());
+                self.look(ctx);
+            }
+            // The row is as it was; a tick after the pause finds it.
+            SubmissionEnd::Disk { reason } => {
+                self.disk.begin(&reason, self.desk.ports.clock.now());
+            }
             // The row says when it is due again; the next tick finds it.
             SubmissionEnd::Parked { account } => {
+                self.disk.over(self.desk.ports.clock.now());
                 if let Some(message) = account {
                     self.activity.trouble(message);
                 }
@@ -259,10 +278,12 @@ impl BatchSubmitter {
 impl Desk {
     /// Plans what can be planned, then lists what is to be submitted and what is in doubt.
     async fn look(&self, more_may_come: bool) -> Result<Found, StateError> {
+        let mut disk = None;
         loop {
             let live = self.live().await?;
-            if live.len() >= self.options.live_max || !self.plan(more_may_come).await? {
-                return Ok(self.found(live));
+            let may_plan = live.len() < self.options.live_max;
+            if !may_plan || !self.plan(more_may_come, &mut disk).await? {
+                return Ok(self.found(live, disk));
             }
         }
     }
@@ -279,11 +300,12 @@ impl Desk {
         answered(self.peers.state.send(ListBatches { states, limit }).await)
     }
 
-    fn found(&self, live: Vec<BatchRow>) -> Found {
+    fn found(&self, live: Vec<BatchRow>, disk: Option<String>) -> Found {
         let now = self.ports.clock.now();
         let mut found = Found {
             due: Vec::new(),
             doubted: Vec::new(),
+            disk,
         };
         for row in live {
             match &row.state {
@@ -315,7 +337,11 @@ impl Desk {
     }
 
     /// Plans one batch if there is one to plan; says whether it did.
-    async fn plan(&self, more_may_come: bool) -> Result<bool, StateError> {
+    async fn plan(
+        &self,
+        more_may_come: bool,
+        disk: &mut Option<String>,
+    ) -> Result<bool, StateError> {
         let now = self.ports.clock.now();
         // Asked before the list is: what can no longer come by now stands in the list.
         let more = more_may_come || self.more_can_come().await?;
@@ -329,7 +355,9 @@ impl Desk {
             return Ok(false);
         }
         let oldest = uploaded.oldest;
-        let Some(packed) = self.pack(uploaded).await else {
+        let mut not_given = None;
+        let Some(packed) = self.pack(uploaded, &mut not_given).await else {
+            *disk = not_given;
             return Ok(false);
         };
         match pack::timing(&packed, oldest, self.options.fill_wait, more, now) {
@@ -363,7 +391,7 @@ impl Desk {
         Ok(true)
     }
 
-    async fn pack(&self, uploaded: Uploaded) -> Option<Packed> {
+    async fn pack(&self, uploaded: Uploaded, disk: &mut Option<String>) -> Option<Packed> {
         let sizes = self
             .writer
             .measure(&uploaded.pages, &*self.ports.source)
@@ -372,13 +400,17 @@ impl Desk {
             .pages
             .into_iter()
             .zip(sizes)
-            .map(|(page, size)| Candidate {
-                key: page.key,
-                // Pages that stand alone may stand together.
-                predecessor: page.predecessor.filter(|_| self.options.chained),
-                line_bytes: size.line_bytes,
-                tokens: size.tokens,
-                batch_size_max: page.batch_size_max,
+            .filter_map(|(page, size)| {
+                // A page whose label the disk does not give now joins a later batch.
+                let size = size.map_err(|error| *disk = Some(error.to_string())).ok()?;
+                Some(Candidate {
+                    key: page.key,
+                    // Pages that stand alone may stand together.
+                    predecessor: page.predecessor.filter(|_| self.options.chained),
+                    line_bytes: size.line_bytes,
+                    tokens: size.tokens,
+                    batch_size_max: page.batch_size_max,
+                })
             })
             .collect();
         pack::pack(&candidates, self.options.limits)

@@ -11,6 +11,7 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::activity::answered;
+use super::disk_pause::DiskPause;
 use super::hint::{Contact, Drain, Leave, Rescan, ScanDone, StageGone, Tick, Trouble};
 use super::state::StateActor;
 use super::state::messages::{ListWork, StateError, WorkLeft};
@@ -62,7 +63,7 @@ pub enum RunEnd {
     WorkLeft(WorkLeft),
     /// The provider was out of reach for too long.
     Unavailable { message: String },
-    /// The label tree could not be read.
+    /// The tree could not be looked at.
     NoLabels { message: String },
     /// A stage died.
     Failed { stage: String, reason: String },
@@ -99,6 +100,9 @@ pub struct Conductor {
     finished: Option<oneshot::Sender<RunEnd>>,
     scanning: bool,
     scanned_at: Option<Timestamp>,
+    /// Why the last look at the tree does not count, if so.
+    scan_failed: Option<String>,
+    disk: DiskPause,
     checking: bool,
     ending: bool,
     last_contact: Option<Timestamp>,
@@ -137,6 +141,8 @@ impl Conductor {
             finished: Some(finished),
             scanning: false,
             scanned_at: None,
+            scan_failed: None,
+            disk: DiskPause::new("scanner"),
             checking: false,
             ending: false,
             last_contact: None,
@@ -176,7 +182,8 @@ impl Conductor {
         let due = self
             .scanned_at
             .is_some_and(|at| now >= at.plus(self.options.scan_interval));
-        if due && self.options.mode == Mode::Watch {
+        let again = self.scan_failed.is_some() && !self.disk.holds(now);
+        if again || (due && self.options.mode == Mode::Watch) {
             self.rescan();
         }
         // A stage at work answers the question by itself, and the question has a price.
@@ -289,6 +296,11 @@ impl Conductor {
             return;
         }
         self.ending = true;
+        // What was not looked at is not known to be done.
+        let end = match (end, self.scan_failed.take()) {
+            (RunEnd::Done(_), Some(message)) => RunEnd::NoLabels { message },
+            (end, _) => end,
+        };
         let stages = self.stages.take();
         let drained = async move {
             if let Some(Stages {
@@ -359,7 +371,7 @@ impl Handler<Stop> for Conductor {
 impl Handler<ScanDone> for Conductor {
     type Result = ();
 
-    fn handle(&mut self, done: ScanDone, ctx: &mut Self::Context) {
+    fn handle(&mut self, done: ScanDone, _: &mut Self::Context) {
         self.scanning = false;
         self.scanned_at = Some(self.clock.now());
         notices::ScanDone {
@@ -367,9 +379,15 @@ impl Handler<ScanDone> for Conductor {
             oddities: done.oddities,
         }
         .emit();
-        if let Some(message) = done.failed {
-            self.end(RunEnd::NoLabels { message }, ctx);
+        // The others go on meanwhile: what is paid for is collected, whatever the tree looks like.
+        let now = self.clock.now();
+        match &done.failed {
+            Some(message) => {
+                self.disk.begin(message, now);
+            }
+            None => self.disk.over(now),
         }
+        self.scan_failed = done.failed;
     }
 }
 

@@ -17,6 +17,7 @@ pub mod batch_submitter;
 pub mod blocking;
 pub mod busy;
 pub mod conductor;
+pub mod disk_pause;
 mod ending;
 pub mod hint;
 pub mod poller;

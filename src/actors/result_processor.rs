@@ -13,13 +13,13 @@ use actix::prelude::*;
 
 use super::activity::{Activity, Root, Stage, answered, stage_handlers};
 use super::busy::Busy;
+use super::disk_pause::DiskPause;
 use super::hint::{PagesReleased, PagesUnlocked, ResultsReady, Tick};
 use super::state::StateActor;
 use super::state::messages::{BatchRow, ListBatches, StateError};
 use crate::domain::batch::BatchStage;
 use crate::domain::ids::BatchId;
 use crate::domain::time::Timestamp;
-use crate::notices;
 use crate::ports::batch_api::BatchApi;
 use crate::ports::clock::Clock;
 use crate::ports::file_api::FileApi;
@@ -93,6 +93,7 @@ pub struct ResultProcessor {
     busy: Busy,
     /// Batches whose collection did not come to its end, and when it is tried again.
     put_off: HashMap<BatchId, Timestamp>,
+    disk: DiskPause,
 }
 
 /// Everything that a collection needs; shared by all of them.
@@ -138,6 +139,7 @@ impl ResultProcessor {
             list_again: false,
             busy: Busy::default(),
             put_off: HashMap::new(),
+            disk: DiskPause::new("result processor"),
         }
     }
 
@@ -172,8 +174,13 @@ impl ResultProcessor {
         }));
     }
 
-    fn begin(&mut self, rows: Vec<BatchRow>, ctx: &mut Context<Self>) {
+    fn begin(&mut self, mut rows: Vec<BatchRow>, ctx: &mut Context<Self>) {
         let now = self.shop.ports.clock.now();
+        if self.disk.holds(now) {
+            return;
+        }
+        // A batch that was tried in vain comes after all others, so that it holds nobody up.
+        rows.sort_by_key(|row| self.put_off.get(&row.batch).copied());
         for row in rows {
             if self.busy.len() >= self.shop.options.collections_max {
                 return;
@@ -205,12 +212,9 @@ impl ResultProcessor {
             match end {
                 Err(CollectionError::State(error)) => stage.activity.fail(error, ctx),
                 Err(CollectionError::Disk(error)) => {
-                    notices::CollectionStopped {
-                        batch: &batch,
-                        message: &error.to_string(),
-                    }
-                    .emit();
-                    stage.put_off.insert(batch, again);
+                    let now = stage.shop.ports.clock.now();
+                    let until = stage.disk.begin(&error.to_string(), now);
+                    stage.put_off.insert(batch, again.max(until));
                 }
                 Ok(CollectionEnd::NotYet { trouble, pause }) => {
                     let again = stage.shop.ports.clock.now().plus(pause);
@@ -221,6 +225,7 @@ impl ResultProcessor {
                 }
                 Ok(CollectionEnd::Settled { released }) => {
                     stage.put_off.remove(&batch);
+                    stage.disk.over(stage.shop.ports.clock.now());
                     stage.activity.contact();
                     stage
                         .shop

@@ -63,21 +63,25 @@ pub fn upload_failed(
     let deferred = |delay: Duration| PageEvent::UploadDeferred {
         until: Some(now.plus(delay)),
     };
+    let trouble = |page_waits: bool| {
+        let times = at_large.pauses.saturating_add(1);
+        let pause = cadence::backoff(TROUBLE_PAUSE, times, TROUBLE_PAUSE_MAX, 0.5);
+        UploadEnd {
+            event: PageEvent::UploadDeferred {
+                until: page_waits.then(|| now.plus(pause)),
+            },
+            cycle_spent: false,
+            counted: false,
+            pause: Some(pause),
+        }
+    };
     let own_fault = match &error.next {
+        // The page may go as soon as bytes fall, which may be before the pause ends.
         Next::Throttled {
             quota: Quota::Storage,
             ..
-        }
-        | Next::Unauthorized => {
-            let times = at_large.pauses.saturating_add(1);
-            let pause = cadence::backoff(TROUBLE_PAUSE, times, TROUBLE_PAUSE_MAX, 0.5);
-            return UploadEnd {
-                event: deferred(pause),
-                cycle_spent: false,
-                counted: false,
-                pause: Some(pause),
-            };
-        }
+        } => return trouble(false),
+        Next::Unauthorized => return trouble(true),
         Next::Local => {
             return UploadEnd {
                 event: deferred(rules.cycle_delay),

@@ -33,6 +33,7 @@ impl World {
             image_bytes_max: IMAGE_BYTES_MAX,
             line_bytes_max: LINE_BYTES_MAX,
             writers: 4,
+            free_bytes_min: 0,
         });
         World { folder, files }
     }

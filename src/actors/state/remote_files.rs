@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use entity::remote_files;
 
 use super::messages::{
-    DeleteOutcome, FilePurpose, KnownFiles, LedgerFile, LedgerState, ListDeletable,
+    DeleteOutcome, FilePurpose, HeldBytes, KnownFiles, LedgerFile, LedgerState, ListDeletable,
     RecordDeletions, StateError, StateResult, StoredFile,
 };
 use super::rows::{corrupt, instant, word};
@@ -160,6 +160,15 @@ struct DeletableRow {
     purpose: String,
     key_fingerprint: String,
     job: Option<String>,
+}
+
+impl Apply for HeldBytes {
+    type Reply = u64;
+    const WRITES: bool = false;
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<u64> {
+        held_bytes(tx, self.at).await
+    }
 }
 
 impl Apply for ListDeletable {

@@ -38,6 +38,7 @@ fn missing(what: &str) -> SourceError {
         path: what.to_owned(),
         message: "no such file".to_owned(),
         missing: true,
+        disk: false,
     }
 }
 
@@ -46,6 +47,7 @@ fn broken(path: &Path, fault: &std::io::Error) -> SourceError {
         path: path.display().to_string(),
         message: fault.to_string(),
         missing: fault.kind() == std::io::ErrorKind::NotFound,
+        disk: false,
     }
 }
 
@@ -207,6 +209,7 @@ impl ResultSink for MemoryTree {
                         path: key.to_string(),
                         message,
                         missing: false,
+                        disk: true,
                     });
                 }
                 let written = Written {

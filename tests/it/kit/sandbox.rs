@@ -472,6 +472,7 @@ fn plan(tree: &MemoryTree) -> Plan {
             },
             live_max: 2,
             fill_wait: Duration::from_secs(5),
+            storage_budget_bytes: 1 << 30,
             life_min: 26 * HOUR,
             lines_life_min: 26 * HOUR,
             create: CreateRules {
