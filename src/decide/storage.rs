@@ -1,8 +1,8 @@
 //! Whether a file of ours may join the others in the provider's store.
 
-/// The share of the budget that images leave to what must follow them: lines files, which would
-/// otherwise wait for room that only their own batch can make, and results, which the provider
-/// stores without asking.
+/// The share of the budget that images leave to what must follow them: their lines files, which would
+/// otherwise wait for room that only their own batch can make, and the results, which the provider
+/// stores without asking and which are small beside images.
 const LEFT_TO_OTHERS: u64 = 8;
 
 /// The largest lines file that always finds room once batches end.

@@ -121,7 +121,8 @@ messages! {
     /// What came of claimed pages. A record for a page that is no longer Uploading is refused.
     RecordUploads { run: RunId, uploads: Vec<UploadRecord>, at: Timestamp } -> ();
 
-    /// Bytes of ours that count against the provider's store, images, lines and results alike.
+    /// Bytes of ours that count against the provider's store: images, lines and results, those of live
+    /// jobs by estimate.
     HeldBytes { at: Timestamp } -> u64;
 
     /// Remote files of ours that nobody needs any more (state `deleting`), oldest first.

@@ -126,6 +126,7 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("uploaded in all", uploads::UPLOADED_TOTAL),
     ("list deletable", remote_files::DELETABLE),
     ("held bytes", remote_files::HELD_BYTES),
+    ("expected bytes", remote_files::EXPECTED_BYTES),
     ("open stages", questions::OPEN_STAGES),
     ("stages of a scope", questions::STAGES_OF_SCOPE),
     ("runnable", questions::RUNNABLE),

@@ -144,6 +144,13 @@ impl Sandbox {
         ask(&db, question).await
     }
 
+    /// Changes rows beside the state, as no stage does.
+    pub async fn execute(&self, sql: &str) {
+        use sea_orm::ConnectionTrait;
+        let db = beside(&self.folder.path().join("state.db")).await;
+        db.execute_unprepared(sql).await.unwrap();
+    }
+
     /// The line to a root that only remembers.
     pub fn root(&self) -> Root {
         Root {
