@@ -43,6 +43,10 @@ const TROUBLE_TOLD_AFTER: Duration = Duration::from_secs(30);
 /// deleted by the next run, or expires.
 const DELETING_MAX: Duration = Duration::from_secs(120);
 
+/// How long a run that is otherwise over goes on trying to look at the tree: long enough for a fault
+/// that passes, short enough for somebody who waits to learn that a folder is not there.
+const SCAN_AGAIN_MAX: Duration = Duration::from_secs(20);
+
 /// When a run ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -102,6 +106,8 @@ pub struct Conductor {
     scanned_at: Option<Timestamp>,
     /// Why the last look at the tree does not count, if so.
     scan_failed: Option<String>,
+    /// Since when no look at the tree has counted.
+    scan_failing_since: Option<Timestamp>,
     disk: DiskPause,
     checking: bool,
     ending: bool,
@@ -142,6 +148,7 @@ impl Conductor {
             scanning: false,
             scanned_at: None,
             scan_failed: None,
+            scan_failing_since: None,
             disk: DiskPause::new("scanner"),
             checking: false,
             ending: false,
@@ -249,7 +256,7 @@ impl Conductor {
         };
         let over = match self.options.mode {
             Mode::Watch => false,
-            Mode::UntilDone => self.nothing_left(&work),
+            Mode::UntilDone => self.nothing_left(&work) && !self.may_look_again(),
             // Whatever is left waits for the provider or for time.
             Mode::Once => true,
         };
@@ -262,6 +269,12 @@ impl Conductor {
             };
             self.end(end, ctx);
         }
+    }
+
+    /// Whether the tree, which could not be looked at, is given some time to come back.
+    fn may_look_again(&self) -> bool {
+        let since = self.scan_failing_since;
+        since.is_some_and(|since| self.clock.now().since(since) < SCAN_AGAIN_MAX)
     }
 
     fn nothing_left(&self, work: &WorkLeft) -> bool {
@@ -387,6 +400,11 @@ impl Handler<ScanDone> for Conductor {
             }
             None => self.disk.over(now),
         }
+        self.scan_failing_since = match (&done.failed, self.scan_failing_since) {
+            (None, _) => None,
+            (Some(_), None) => Some(now),
+            (Some(_), since) => since,
+        };
         self.scan_failed = done.failed;
     }
 }

@@ -204,7 +204,7 @@ async fn folders_that_cannot_be_listed_are_told() {
         none,
         "its outputs are not known to be missing"
     );
-    assert_eq!(oddities, [(OddityKind::Unreadable, "a/b/c".to_owned())]);
+    assert_eq!(oddities, [(OddityKind::DiskFault, "a/b/c".to_owned())]);
 
     fs::remove_dir_all(world.path("labels")).unwrap();
     let error = world.files.walk(&Scope::default()).await.err().unwrap();

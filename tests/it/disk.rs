@@ -233,13 +233,13 @@ async fn f10_an_output_that_cannot_be_read_now_is_neither_replaced_nor_paid_for_
     let sandbox = Sandbox::new().await;
     let (old, new) = (sandbox.tree.add("a", 1), sandbox.tree.add("b", 1));
     sandbox.tree.put_output(&old, r#"{"text": "from before"}"#);
-    sandbox.tree.disk.outputs.replace(page("a:1", 3));
+    sandbox.tree.disk.outputs.replace(page("a:1", 2));
     let running = start(&sandbox).await;
     let end = until_end(&sandbox, running, Box::new(answer_all)).await;
     assert_eq!(end, RunEnd::Done(WorkLeft::default()));
     assert_eq!(
         sandbox.tree.disk.failures.get(),
-        3,
+        2,
         "looked at again until it was given"
     );
     let stages = "SELECT stage||' '||count(*) FROM pages GROUP BY stage";

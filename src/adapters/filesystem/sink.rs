@@ -38,7 +38,8 @@ impl ResultSink for Filesystem {
                 .then(|| gone(&options.output_dir))
                 .flatten();
             if let Some(fault) = unmounted {
-                return Err(fault);
+                let message = format!("{}; if it is, put any file into it", fault.message);
+                return Err(SourceError { message, ..fault });
             }
             let written = outputs::write_all(&options, &outputs, &swept);
             if written.iter().any(Result::is_ok) {

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 
@@ -42,7 +42,7 @@ pub struct FilesystemOptions {
 #[derive(Debug, Clone)]
 pub struct Filesystem {
     pub(super) options: Arc<FilesystemOptions>,
-    /// Whether the output folder is known to hold something.
+    /// Whether outputs are known to be there: from a walk, a write, or the state.
     pub(super) has_outputs: Arc<AtomicBool>,
     pub(super) swept: Arc<Swept>,
 }
@@ -76,7 +76,8 @@ impl Filesystem {
 #[async_trait(?Send)]
 impl PageSource for Filesystem {
     async fn walk(&self, scope: &Scope) -> Result<Box<dyn Walk>, SourceError> {
-        walk::start(Arc::clone(&self.options), scope.clone()).await
+        let has_outputs = Arc::clone(&self.has_outputs);
+        walk::start(Arc::clone(&self.options), scope.clone(), has_outputs).await
     }
 
     async fn label(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError> {
@@ -89,15 +90,7 @@ impl PageSource for Filesystem {
 
     async fn output_folder(&self) -> Result<(), SourceError> {
         let root = self.options.output_dir.clone();
-        let has_outputs = Arc::clone(&self.has_outputs);
-        blocking(&root.clone(), move || match gone(&root) {
-            Some(fault) => Err(fault),
-            None => {
-                has_outputs.store(true, Ordering::Relaxed);
-                Ok(())
-            }
-        })
-        .await
+        blocking(&root.clone(), move || gone(&root).map_or(Ok(()), Err)).await
     }
 
     async fn image(&self, key: &RecordKey) -> Result<(PathBuf, ImageFacts), ImageFault> {

@@ -9,6 +9,7 @@ use std::fs::{self, DirEntry, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -37,6 +38,7 @@ impl Walk for Chunks {
 pub(super) async fn start(
     options: Arc<FilesystemOptions>,
     scope: Scope,
+    has_outputs: Arc<AtomicBool>,
 ) -> Result<Box<dyn Walk>, SourceError> {
     let root = options.label_dir.clone();
     let listed = root.clone();
@@ -50,6 +52,7 @@ pub(super) async fn start(
         let mut walker = Walker {
             options: &options,
             scope: &scope,
+            has_outputs: &has_outputs,
             sender,
             chunk: Vec::new(),
             items: 0,
@@ -68,6 +71,7 @@ struct Unwanted;
 struct Walker<'a> {
     options: &'a FilesystemOptions,
     scope: &'a Scope,
+    has_outputs: &'a AtomicBool,
     sender: mpsc::Sender<Vec<Found>>,
     chunk: Vec<Found>,
     items: usize,
@@ -210,6 +214,9 @@ impl Walker<'_> {
         self.items += oddities.len();
         self.chunk.extend(oddities.into_iter().map(Found::Oddity));
         if let Some(listing) = listing {
+            if !listing.outputs.is_empty() {
+                self.has_outputs.store(true, Ordering::Relaxed);
+            }
             self.items += listing.labels.len() + 1;
             self.chunk.push(Found::Book(listing));
         }

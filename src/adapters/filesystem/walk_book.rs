@@ -76,10 +76,11 @@ pub(super) fn list(
     }
     match outputs(options, levels, &known, &mut listing, &mut oddities) {
         Ok(()) => (Some(listing), oddities),
-        // Without its outputs every page of the book would look undone, and be paid for again.
+        // Without its outputs every page of the book would look undone, and be paid for again; and
+        // what cannot be listed could not be written either.
         Err(error) => {
             let detail = format!("its output folder: {error}");
-            oddities.push(oddity(unreadable(&error), levels, None, &detail));
+            oddities.push(oddity(OddityKind::DiskFault, levels, None, &detail));
             (None, oddities)
         }
     }
