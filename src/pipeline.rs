@@ -42,7 +42,7 @@ use crate::report;
 
 pub use start_up::StartError;
 
-use start_up::{OWNER_CHARACTERS, open_run, recover_state, refuse_other_keys};
+use start_up::{OWNER_CHARACTERS, open_run, prepare_disk, recover_state, refuse_other_keys};
 
 /// What a run needs from the world.
 #[derive(Clone)]
@@ -122,6 +122,7 @@ pub async fn start(
     let clock = Rc::clone(&world.clock);
     recover_state(&state, &*clock).await?;
     refuse_other_keys(&state, &plan.uploader.key_fingerprint).await?;
+    prepare_disk(&world, &state).await?;
     let started = open_run(&plan, &state, &*clock).await?;
     // Files of this state are told from those of every other by the beginning of their names.
     let owner = sha256(started.first_run.as_bytes());

@@ -14,4 +14,5 @@ pub mod release;
 pub mod retry;
 pub mod scan;
 pub mod steps;
+pub mod storage;
 pub mod verdict;

@@ -1,11 +1,13 @@
 //! The integration tests: one binary, a module per subject.
 
 mod batch_submitter;
+mod disk;
 mod field_notes;
 mod kit;
 mod pipeline;
 mod poller;
 mod props;
+mod remote_bytes;
 mod result_processor;
 mod scanner;
 mod schema;

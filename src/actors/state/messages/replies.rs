@@ -461,3 +461,13 @@ pub struct Summary {
     /// The latest run: id, status, start.
     pub run: Option<(RunId, RunStatus, Timestamp)>,
 }
+
+impl Summary {
+    /// How many pages are in a stage.
+    pub fn pages_in(&self, stage: PageStage) -> u64 {
+        self.pages
+            .iter()
+            .find(|(known, _)| *known == stage)
+            .map_or(0, |(_, count)| *count)
+    }
+}
