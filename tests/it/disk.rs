@@ -244,11 +244,10 @@ async fn f10_an_output_that_cannot_be_read_now_is_neither_replaced_nor_paid_for_
     );
     let stages = "SELECT stage||' '||count(*) FROM pages GROUP BY stage";
     assert_eq!(sandbox.sql(stages).await, ["completed 2"]);
-    let outputs = sandbox.tree.outputs.borrow();
+    let outputs = sandbox.tree.outputs.take();
     assert_eq!(outputs[&old], br#"{"text": "from before"}"#);
     assert!(outputs.contains_key(&new));
     let asked = "SELECT record_key FROM attempts";
-    drop(outputs);
     assert_eq!(sandbox.sql(asked).await, ["b:1"]);
 }
 
