@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod dry_run;
 pub mod emulator;
 pub mod exit;
@@ -28,6 +29,7 @@ Examples:
   pagemill demo                     see it work: no key, no files needed
   pagemill init                     write a starter configuration into this folder
   pagemill config check             say what is wrong with it, all at once
+  pagemill doctor                   say whether key, model, disk and database are fit for it
   pagemill run --dry-run            say what a run would do; opens no socket
   pagemill run --limit 20           try it on twenty pages
   pagemill run                      work until nothing is left to do
@@ -73,6 +75,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Show what went wrong: failures by type, and the newest ones
     Failures(failures::FailuresArgs),
+    /// Check key, model, clock, disk, folders, database and prompt; costs nothing
+    Doctor(doctor::DoctorArgs),
     /// Check, show or describe the configuration
     Config(config::ConfigArgs),
     /// Write a commented starter configuration, prompt and schema

@@ -5,6 +5,7 @@
 
 pub mod cadence;
 pub mod cost;
+pub mod doctor;
 pub mod pack;
 pub mod poll;
 pub mod recover;

@@ -27,6 +27,7 @@ pub enum Call {
     ListFiles,
     DeleteFile,
     Download,
+    GetModel,
 }
 
 impl Call {
@@ -43,6 +44,7 @@ impl Call {
             Self::ListFiles => "list files",
             Self::DeleteFile => "delete a file",
             Self::Download => "download a file",
+            Self::GetModel => "look at the model",
         }
     }
 
@@ -58,7 +60,8 @@ impl Call {
             | Self::ListBatches
             | Self::GetFile
             | Self::ListFiles
-            | Self::Download => Effect::None,
+            | Self::Download
+            | Self::GetModel => Effect::None,
         }
     }
 
@@ -101,6 +104,12 @@ pub fn api_error(call: Call, answer: &HttpAnswer<'_>) -> ApiError {
         http_status: Some(answer.status),
         message: format!("{}: HTTP {}{word}: {said}", call.as_str(), answer.status),
     }
+}
+
+/// The reasons that the details of an error name, such as `API_KEY_INVALID`.
+pub fn reasons(body: &[u8]) -> Vec<String> {
+    let named = Fault::read(body).reasons;
+    named.iter().map(|reason| one_line(reason)).collect()
 }
 
 /// An answer that should have been readable and is not.

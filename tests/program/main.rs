@@ -12,6 +12,7 @@
 
 mod books;
 mod cli;
+mod doctor;
 mod kill;
 mod kit;
 mod limits;

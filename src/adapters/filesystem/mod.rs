@@ -8,6 +8,7 @@ mod durable;
 mod image;
 mod image_end;
 mod outputs;
+pub mod place;
 mod raw;
 mod sink;
 mod source;
