@@ -31,6 +31,7 @@ use crate::ports::result_sink::ResultSink;
 
 mod lines;
 mod lookup;
+mod manifest;
 mod submission;
 
 pub use lines::{LineWriter, Prices};

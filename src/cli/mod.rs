@@ -10,6 +10,7 @@ pub mod failures;
 pub mod init;
 pub mod logging;
 pub mod progress;
+pub mod reconcile;
 pub mod run;
 pub mod status;
 
@@ -77,6 +78,8 @@ pub enum Command {
     Failures(failures::FailuresArgs),
     /// Check key, model, clock, disk, folders, database and prompt; costs nothing
     Doctor(doctor::DoctorArgs),
+    /// Compare the database with the provider, and rebuild one that was lost
+    Reconcile(reconcile::ReconcileArgs),
     /// Check, show or describe the configuration
     Config(config::ConfigArgs),
     /// Write a commented starter configuration, prompt and schema

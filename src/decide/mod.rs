@@ -8,6 +8,7 @@ pub mod cost;
 pub mod doctor;
 pub mod pack;
 pub mod poll;
+pub mod reconcile;
 pub mod recover;
 pub mod release;
 pub mod retry;

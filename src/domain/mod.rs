@@ -10,6 +10,7 @@ pub mod failure;
 pub mod ids;
 pub mod image;
 pub mod layout;
+pub mod manifest;
 pub mod page;
 pub mod remote;
 pub mod time;

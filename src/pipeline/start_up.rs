@@ -5,6 +5,7 @@ use actix::Addr;
 
 use super::Plan;
 use crate::actors::activity::answered;
+use crate::actors::blocking::sha256;
 use crate::actors::state::StateActor;
 use crate::actors::state::messages::{
     ApplyRecovery, BatchRow, ListBatches, ListInterrupted, RecipeRow, RunStarted, StartRun,
@@ -33,7 +34,13 @@ pub enum StartError {
 }
 
 /// How much of the owner's hash stands in the names of remote files.
-pub(super) const OWNER_CHARACTERS: usize = 12;
+const OWNER_CHARACTERS: usize = 12;
+
+/// Files of one state are told from those of every other by the beginning of their names.
+pub(super) fn file_prefix(prefix: &str, first_run: &str) -> String {
+    let owner = sha256(first_run.as_bytes());
+    format!("{prefix}-{}", &owner.as_str()[..OWNER_CHARACTERS])
+}
 
 /// Under another key live jobs look missing, and what is missing would be bought again.
 pub(super) async fn refuse_other_keys(

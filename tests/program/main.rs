@@ -16,4 +16,5 @@ mod doctor;
 mod kill;
 mod kit;
 mod limits;
+mod reconcile;
 mod whole;

@@ -170,7 +170,7 @@ pub(super) async fn database(settings: &Settings, findings: &mut Findings) {
 }
 
 fn damaged(words: &str, findings: &mut Findings) {
-    let remedy = "put back a good copy, or name another file in state.url";
+    let remedy = "put back a good copy or move it away, then pagemill reconcile --apply";
     findings.fail("database", format!("it is damaged: {words}"), remedy);
 }
 

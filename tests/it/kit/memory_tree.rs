@@ -50,6 +50,10 @@ fn broken(path: &Path, fault: &std::io::Error) -> SourceError {
 }
 
 impl MemoryTree {
+    fn manifest_path(&self, batch: &BatchId) -> PathBuf {
+        self.folder.join(format!("{batch}.manifest"))
+    }
+
     pub fn new(folder: PathBuf) -> Self {
         MemoryTree {
             layout: Layout::parse("{book}/{page}").unwrap(),
@@ -249,6 +253,44 @@ impl ResultSink for MemoryTree {
             }
             _ => Ok(()),
         }
+    }
+
+    async fn write_manifest(&self, batch: &BatchId, text: Vec<u8>) -> Result<(), SourceError> {
+        let path = self.manifest_path(batch);
+        std::fs::write(&path, text).map_err(|fault| broken(&path, &fault))
+    }
+
+    async fn manifests(&self) -> Result<Vec<BatchId>, SourceError> {
+        let entries = std::fs::read_dir(&self.folder).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut batches: Vec<BatchId> = names
+            .filter_map(|name| Some(BatchId::from(name.strip_suffix(".manifest")?)))
+            .collect();
+        batches.sort();
+        Ok(batches)
+    }
+
+    async fn manifest(&self, batch: &BatchId) -> Result<Vec<u8>, SourceError> {
+        let path = self.manifest_path(batch);
+        std::fs::read(&path).map_err(|fault| broken(&path, &fault))
+    }
+
+    async fn remove_manifest(&self, batch: &BatchId) -> Result<(), SourceError> {
+        let path = self.manifest_path(batch);
+        match std::fs::remove_file(&path) {
+            Err(fault) if fault.kind() != std::io::ErrorKind::NotFound => {
+                Err(broken(&path, &fault))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn raw_facts(&self, batch: &BatchId) -> Result<Option<Written>, SourceError> {
+        let read = std::fs::read(self.raw_path(batch));
+        Ok(read.ok().map(|bytes| Written {
+            sha256: sha256(&bytes),
+            bytes: bytes.len() as u64,
+        }))
     }
 
     fn raw_path(&self, batch: &BatchId) -> PathBuf {

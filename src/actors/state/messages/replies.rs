@@ -403,3 +403,12 @@ pub struct Summary {
     /// The latest run: id, status, start.
     pub run: Option<(RunId, RunStatus, Timestamp)>,
 }
+
+/// What came of adopting a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AdoptedBatch {
+    /// With none, the batch itself stayed out.
+    pub members: u64,
+    /// Members that stayed out, and why.
+    pub refused: Vec<(RecordKey, String)>,
+}
