@@ -47,7 +47,14 @@ fn manifests(world: &World) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(world.root().join("data/batches")) else {
         return Vec::new();
     };
-    let mut found: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    // One that is being written has another name until it is whole.
+    let mut found: Vec<PathBuf> = paths
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "json")
+        })
+        .collect();
     found.sort();
     found
 }
@@ -347,6 +354,29 @@ fn wait_for_the_end(world: &World) {
         }
         std::thread::yield_now();
     }
+}
+
+/// A batch that ended empty and whose pages went into the next one: a crash can leave both manifests.
+#[test]
+fn p2_a_page_that_two_manifests_name_belongs_to_the_newer_batch() {
+    let world = chained(1, 1, 1000);
+    world.emulator.set_faults(
+        pagemill::emulator::FaultProfile::from_yaml("job_expired: {rate: 1, at_most: 1}").unwrap(),
+    );
+    let mut running = world.start(&["run"]);
+    running.wait_until("the first manifest", || manifests(&world).len() == 1);
+    let first = manifests(&world).remove(0);
+    let kept = fs::read(&first).unwrap();
+    running.wait_until("the second job", || world.ledger().jobs_made == 2);
+    running.kill();
+    fs::write(&first, kept).unwrap();
+    assert_eq!(manifests(&world).len(), 2);
+    lose_database(&world);
+    let ended = world.run_to(0, &["reconcile", "--apply", "--yes"]);
+    ended.assert_says(&["none of its pages is free", "has it; batches/"]);
+    world.run_to(0, &["run"]);
+    assert_eq!(world.ledger().jobs_made, 2);
+    assert!(world.output(&world.pages[0].key).exists());
 }
 
 #[test]

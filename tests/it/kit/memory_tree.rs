@@ -25,6 +25,8 @@ pub struct MemoryTree {
     pub reports: RefCell<BTreeMap<String, String>>,
     /// Writes of outputs that fail from here on.
     pub failing_writes: Cell<u32>,
+    /// How many manifests cannot be written.
+    pub failing_manifests: Cell<u32>,
     /// Outputs that were read.
     pub outputs_read: RefCell<Vec<RecordKey>>,
 }
@@ -63,6 +65,7 @@ impl MemoryTree {
             outputs: RefCell::default(),
             reports: RefCell::default(),
             failing_writes: Cell::new(0),
+            failing_manifests: Cell::new(0),
             outputs_read: RefCell::default(),
         }
     }
@@ -257,6 +260,12 @@ impl ResultSink for MemoryTree {
 
     async fn write_manifest(&self, batch: &BatchId, text: Vec<u8>) -> Result<(), SourceError> {
         let path = self.manifest_path(batch);
+        let failing = self.failing_manifests.get();
+        if failing > 0 {
+            self.failing_manifests.set(failing - 1);
+            let full = std::io::Error::other("no space left on device");
+            return Err(broken(&path, &full));
+        }
         std::fs::write(&path, text).map_err(|fault| broken(&path, &fault))
     }
 
