@@ -43,7 +43,7 @@ use crate::report;
 
 pub use start_up::StartError;
 
-use start_up::{file_prefix, open_run, recover_state, refuse_other_keys};
+use start_up::{file_prefix, open_run, recover_state, refuse_other_keys, refuse_unknown};
 
 /// What a run needs from the world.
 #[derive(Clone)]
@@ -124,7 +124,7 @@ pub async fn start(
     let clock = Rc::clone(&world.clock);
     recover_state(&state, &*clock).await?;
     refuse_other_keys(&state, &plan.uploader.key_fingerprint).await?;
-    manifests::tidy(&world.sink, &state).await?;
+    refuse_unknown(&manifests::tidy(&world.sink, &state).await?)?;
     let started = open_run(&plan, &state, &*clock).await?;
     let file_prefix = file_prefix(&plan.uploader.display_name_prefix, &started.first_run);
     plan.uploader.display_name_prefix = file_prefix.clone();

@@ -13,7 +13,7 @@ use crate::actors::state::messages::{
 };
 use crate::decide::recover;
 use crate::domain::batch::BatchStage;
-use crate::domain::ids::KeyFingerprint;
+use crate::domain::ids::{BatchId, KeyFingerprint};
 use crate::ports::clock::Clock;
 
 /// Why a run was not started.
@@ -31,6 +31,12 @@ pub enum StartError {
         theirs: String,
         ours: String,
     },
+    #[error(
+        "{batches} batches were sent that this database does not know ({first} and so on): it was \
+         lost, or put back from an old copy, and their pages would be paid for again. Bring it up \
+         to date first: pagemill reconcile --apply"
+    )]
+    UnknownBatches { batches: usize, first: String },
 }
 
 /// How much of the owner's hash stands in the names of remote files.
@@ -68,6 +74,17 @@ pub(super) async fn refuse_other_keys(
             batches: others.len(),
             theirs: row.key_fingerprint.to_string(),
             ours: ours.to_string(),
+        }),
+    }
+}
+
+/// A database that does not know what was sent would send it again.
+pub(super) fn refuse_unknown(unknown: &[BatchId]) -> Result<(), StartError> {
+    match unknown.first() {
+        None => Ok(()),
+        Some(first) => Err(StartError::UnknownBatches {
+            batches: unknown.len(),
+            first: first.to_string(),
         }),
     }
 }

@@ -265,8 +265,8 @@ async fn results_on_our_disk_make_a_batch_ready_and_a_closed_one_stays_closed() 
     let closed = world.tell(adopt).await.unwrap();
     assert_eq!(closed.stage(), BatchStage::Settled);
     let batches = vec![batch("b1"), batch("b2")];
-    let closed = world.tell(ClosedBatches { batches }).await;
-    assert_eq!(closed, Ok(vec![batch("b1")]));
+    let stages = world.tell(StagesOfBatches { batches }).await;
+    assert_eq!(stages, Ok(vec![(batch("b1"), BatchStage::Settled)]));
 }
 
 #[actix::test]

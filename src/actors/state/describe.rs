@@ -6,11 +6,12 @@ use sea_orm::{DatabaseTransaction, EntityTrait, FromQueryResult};
 
 use entity::{recipes, submissions};
 
-use super::messages::{ClosedBatches, DescribeBatch, StateError, StateResult};
+use super::messages::{DescribeBatch, StagesOfBatches, StateError, StateResult};
 use super::rows::{instant, word};
-use super::sql::{as_u64, first, json_list, maybe_text, rows, small, text, texts, unsigned};
+use super::sql::{as_u64, first, json_list, maybe_text, rows, small, text, unsigned};
 use super::submits::Submission;
 use super::{Apply, Rules};
+use crate::domain::batch::BatchStage;
 use crate::domain::failure::ErrorType;
 use crate::domain::ids::{BatchId, RecordKey, Sha256Hex};
 use crate::domain::manifest::{
@@ -157,16 +158,30 @@ fn described_file(row: DescribedRow) -> StateResult<ManifestFile> {
     })
 }
 
-impl Apply for ClosedBatches {
-    type Reply = Vec<BatchId>;
+#[derive(FromQueryResult)]
+struct StageRow {
+    batch_id: String,
+    state: String,
+}
+
+impl Apply for StagesOfBatches {
+    type Reply = Vec<(BatchId, BatchStage)>;
     const WRITES: bool = false;
 
-    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Vec<BatchId>> {
+    async fn apply(
+        &self,
+        tx: &DatabaseTransaction,
+        _rules: &Rules,
+    ) -> StateResult<Vec<(BatchId, BatchStage)>> {
         let list = json_list(self.batches.iter().map(BatchId::as_str));
-        let sql = "SELECT batch_id FROM submissions
-                   WHERE batch_id IN (SELECT value FROM json_each(?1))
-                     AND state IN ('settled','abandoned') ORDER BY batch_id";
-        let closed = texts(tx, sql, [list]).await?;
-        Ok(closed.into_iter().map(BatchId::from).collect())
+        let sql = "SELECT batch_id, state FROM submissions
+                   WHERE batch_id IN (SELECT value FROM json_each(?1)) ORDER BY batch_id";
+        let found: Vec<StageRow> = rows(tx, sql, [list]).await?;
+        let stages = found.into_iter().map(|row| {
+            let thing = format!("batch '{}'", row.batch_id);
+            let stage = word(&thing, &row.state, BatchStage::parse)?;
+            Ok((BatchId::from(row.batch_id), stage))
+        });
+        stages.collect()
     }
 }

@@ -239,8 +239,8 @@ messages! {
     /// What is needed to adopt the job of a batch without this database.
     DescribeBatch { batch: BatchId } -> BatchManifest;
 
-    /// Which of these batches are closed.
-    ClosedBatches { batches: Vec<BatchId> } -> Vec<BatchId>;
+    /// How those of these batches stand that are known.
+    StagesOfBatches { batches: Vec<BatchId> } -> Vec<(BatchId, crate::domain::batch::BatchStage)>;
 
     /// Inserts a batch that is not known, with its run, recipe, pages, images and attempts, as far
     /// as it came. Members that are done or held elsewhere stay out, each with a sentence; where

@@ -156,7 +156,7 @@ impl Work<'_> {
         Ok((true, words))
     }
 
-    /// None of its pages is free. Without a job, its manifest has nothing more to tell.
+    /// None of its pages is free, so its manifest has nothing more to tell.
     async fn nothing_to_adopt(
         &self,
         manifest: &BatchManifest,
@@ -167,15 +167,10 @@ impl Work<'_> {
         for (key, why) in &adopted.refused {
             words.push_str(&format!("; {key}: {why}"));
         }
-        match found {
-            JobFound::Job { remote, .. } => {
-                words.push_str(&format!("; {remote} is left alone"));
-            }
-            JobFound::Doubt | JobFound::Results { .. } => {
-                self.world.sink.remove_manifest(&manifest.batch).await?;
-                words.push_str("; its manifest is removed");
-            }
+        if let JobFound::Job { remote, .. } = found {
+            words.push_str(&format!("; {remote} is left alone"));
         }
+        self.world.sink.remove_manifest(&manifest.batch).await?;
         Ok((true, words))
     }
 
