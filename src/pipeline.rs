@@ -129,6 +129,8 @@ pub async fn start(
     let file_prefix = file_prefix(&plan.uploader.display_name_prefix, &started.first_run);
     plan.uploader.display_name_prefix = file_prefix.clone();
     plan.submitter.file_name_prefix = file_prefix.clone();
+    // Pages that are freed while earlier results are collected wait until all of them are.
+    plan.uploader.waits_for_tick = true;
     let (sender, finished) = oneshot::channel();
     let at_work = Rc::new(Cell::new(0));
     let contacted = Rc::new(Cell::new(false));
@@ -376,6 +378,12 @@ impl StageAddresses {
         } = self;
         Stages {
             rescan: scanner.clone().recipient(),
+            // What is ready, then what the jobs offer now.
+            collectors: vec![
+                (processor.clone().recipient(), processor.clone().recipient()),
+                (poller.clone().recipient(), poller.clone().recipient()),
+                (processor.clone().recipient(), processor.clone().recipient()),
+            ],
             // Collection is ticked before uploads, so that start-up collects before it uploads.
             ticks: vec![
                 processor.clone().recipient(),
@@ -446,7 +454,7 @@ impl Running {
         }
         let status = match &end {
             RunEnd::Done(_) => RunStatus::Completed,
-            RunEnd::WorkLeft(_) => RunStatus::Stopped,
+            RunEnd::WorkLeft(_) | RunEnd::Halted { .. } => RunStatus::Stopped,
             RunEnd::Unavailable { .. } | RunEnd::NoLabels { .. } | RunEnd::Failed { .. } => {
                 RunStatus::Failed
             }

@@ -11,9 +11,10 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::activity::answered;
-use super::hint::{Contact, Drain, Leave, Rescan, ScanDone, StageGone, Tick, Trouble};
+use super::hint::{Contact, Drain, Idle, Leave, Rescan, ScanDone, StageGone, Tick, Trouble};
 use super::state::StateActor;
 use super::state::messages::{ListWork, StateError, WorkLeft};
+use crate::domain::halt::HaltReason;
 use crate::domain::ids::ScopeToken;
 use crate::domain::time::Timestamp;
 use crate::notices;
@@ -60,6 +61,8 @@ pub enum RunEnd {
     Done(WorkLeft),
     /// Stopped, or ended by its mode, with work left.
     WorkLeft(WorkLeft),
+    /// Submission is halted until an operator resumes it, and all that was sent is collected.
+    Halted { reason: HaltReason, message: String },
     /// The provider was out of reach for too long.
     Unavailable { message: String },
     /// The label tree could not be read.
@@ -72,6 +75,8 @@ pub enum RunEnd {
 #[derive(Clone)]
 pub struct Stages {
     pub rescan: Recipient<Rescan>,
+    /// The stages that collect, in the order in which they are asked to before anything is sent.
+    pub collectors: Vec<(Recipient<Tick>, Recipient<Idle>)>,
     pub ticks: Vec<Recipient<Tick>>,
     /// First to last, in the order in which work flows.
     pub drains: Vec<Recipient<Drain>>,
@@ -147,6 +152,32 @@ impl Conductor {
             contacted,
             quiet_beats: 0,
         }
+    }
+
+    /// Brings home what an earlier process left with the provider; only then is anything sent.
+    fn collect_first(&mut self, ctx: &mut Context<Self>) {
+        let Some(stages) = &self.stages else {
+            return;
+        };
+        let collectors = stages.collectors.clone();
+        let clock = Rc::clone(&self.clock);
+        let collected = async move {
+            for (tick, idle) in collectors {
+                let look = Tick {
+                    now: clock.now(),
+                    more_may_come: true,
+                };
+                // A stage that is gone says so itself.
+                let _gone = tick.send(look).await;
+                let _gone = idle.send(Idle {}).await;
+            }
+        };
+        ctx.spawn(collected.into_actor(self).map(|(), conductor, ctx| {
+            if !conductor.ending {
+                conductor.rescan();
+                conductor.beat(ctx);
+            }
+        }));
     }
 
     fn rescan(&mut self) {
@@ -234,6 +265,9 @@ impl Conductor {
         if let Some(message) = self.unavailable(&work) {
             return self.end(RunEnd::Unavailable { message }, ctx);
         }
+        if let Some(halt) = self.halted_for_good(&work) {
+            return self.end(halt, ctx);
+        }
         let only_deletions = work.deletable > 0 && self.all_else_done(&work);
         self.deleting_since = match self.deleting_since {
             _ if !only_deletions => None,
@@ -255,6 +289,21 @@ impl Conductor {
             };
             self.end(end, ctx);
         }
+    }
+
+    /// A halt that waits for an operator ends the run once nothing is left to collect.
+    fn halted_for_good(&self, work: &WorkLeft) -> Option<RunEnd> {
+        let halt = work
+            .halts
+            .iter()
+            .find(|halt| !halt.reason.ends_by_itself())?;
+        let under_way = work.uploading + work.validating + (work.live_batches - work.planned);
+        let over = under_way == 0 && self.quiet_beats >= QUIET_BEATS;
+        let has_more = !self.nothing_left(work);
+        (over && has_more).then(|| RunEnd::Halted {
+            reason: halt.reason,
+            message: halt.message.clone(),
+        })
     }
 
     fn nothing_left(&self, work: &WorkLeft) -> bool {
@@ -293,6 +342,7 @@ impl Conductor {
         let drained = async move {
             if let Some(Stages {
                 rescan: _,
+                collectors: _,
                 ticks: _,
                 drains,
                 leaves,
@@ -326,8 +376,7 @@ impl Handler<Begin> for Conductor {
 
     fn handle(&mut self, begin: Begin, ctx: &mut Self::Context) {
         self.stages = Some(begin.stages);
-        self.rescan();
-        self.beat(ctx);
+        self.collect_first(ctx);
     }
 }
 

@@ -15,9 +15,10 @@
 pub mod activity;
 pub mod batch_submitter;
 pub mod blocking;
+pub mod brake;
 pub mod busy;
 pub mod conductor;
-mod ending;
+pub mod ending;
 pub mod hint;
 pub mod poller;
 pub mod result_processor;

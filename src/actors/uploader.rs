@@ -54,6 +54,8 @@ pub struct UploaderOptions {
     pub deletions_max: usize,
     /// The most pages this run may upload; absent for no limit.
     pub pages_max: Option<u64>,
+    /// Whether nothing is begun before the first tick: start-up collects before it uploads.
+    pub waits_for_tick: bool,
 }
 
 /// Whom an uploader talks to.
@@ -80,6 +82,8 @@ pub struct Uploader {
     peers: UploaderPeers,
     activity: Activity,
     ports: UploaderPorts,
+    /// Whether work may begin at all.
+    awake: bool,
     claiming: bool,
     claim_again: bool,
     /// Claimed pages that wait for a place among the uploads.
@@ -118,6 +122,7 @@ impl Uploader {
         ports: UploaderPorts,
     ) -> Self {
         Uploader {
+            awake: !options.waits_for_tick,
             options,
             peers,
             activity: Activity::new("uploader", root),
@@ -152,7 +157,7 @@ impl Uploader {
     /// Asks for pages when there is a place for them.
     fn claim(&mut self, ctx: &mut Context<Self>) {
         let now = self.ports.clock.now();
-        if !self.activity.may_take() || self.paused(now) {
+        if !self.awake || !self.activity.may_take() || self.paused(now) {
             return;
         }
         // One question or record at a time, so that what the state says of remote bytes and what
@@ -299,10 +304,14 @@ impl Uploader {
             sha256: checked.facts.sha256.clone(),
         };
         let transfer = Rc::clone(&self.ports.transfer);
-        let send = async move { transfer.send(&upload).await };
+        let (state, clock) = (self.peers.state.clone(), Rc::clone(&self.ports.clock));
+        let send = async move { outcome::send(&transfer, &upload, &state, &*clock).await };
         ctx.spawn(send.into_actor(self).map(move |sent, stage, ctx| {
             stage.uploading -= 1;
-            stage.upload_done(checked, sent);
+            match sent {
+                Err(error) => stage.activity.fail(error, ctx),
+                Ok(sent) => stage.upload_done(checked, sent),
+            }
             stage.record(ctx);
             stage.fill(ctx);
             stage.activity.end();
@@ -468,6 +477,7 @@ impl Handler<Tick> for Uploader {
     type Result = ();
 
     fn handle(&mut self, _: Tick, ctx: &mut Self::Context) {
+        self.awake = true;
         self.claim(ctx);
         if self.activity.may_take() {
             self.delete(ctx);

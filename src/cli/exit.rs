@@ -24,7 +24,7 @@ pub const CONFIGURATION: u8 = 78;
 pub fn of(end: &RunEnd) -> u8 {
     match end {
         RunEnd::Done(work) => finished(work),
-        RunEnd::WorkLeft(_) => WORK_LEFT,
+        RunEnd::WorkLeft(_) | RunEnd::Halted { .. } => WORK_LEFT,
         RunEnd::Unavailable { .. } => UNAVAILABLE,
         RunEnd::NoLabels { .. } => CONFIGURATION,
         RunEnd::Failed { .. } => FAILED,

@@ -261,7 +261,7 @@ fn told(difference: &Difference) -> String {
             "{remote} has our prefix and is at work, but neither database nor manifest knows it: \
              if it may be yours, start no run before it has ended and was adopted"
         ),
-        Kind::Doubled { jobs } => {
+        Kind::Doubled { jobs, .. } => {
             let jobs: Vec<&str> = jobs.iter().map(|job| job.as_str()).collect();
             format!("has {} jobs, newest first: {}", jobs.len(), jobs.join(", "))
         }

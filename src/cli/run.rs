@@ -234,6 +234,10 @@ fn summarize(
         }
         RunEnd::Done(_) => "all done".to_owned(),
         RunEnd::WorkLeft(_) => "stopped with work left; start again to go on".to_owned(),
+        RunEnd::Halted { reason, message } => format!(
+            "submission is halted ({reason}): {message}; {}",
+            reason.remedy()
+        ),
         RunEnd::Unavailable { message } => format!("the provider is not available: {message}"),
         RunEnd::NoLabels { message } => format!("the labels cannot be listed: {message}"),
         RunEnd::Failed { stage, reason } => format!("{stage} failed: {reason}"),

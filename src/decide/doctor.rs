@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::failure::{ApiError, Next, words};
+use crate::domain::failure::{AccountFault, ApiError, Next, words};
 use crate::domain::time::Timestamp;
 
 words! {
@@ -89,7 +89,7 @@ pub fn free_room(free: u64, (one, all): (u64, u64)) -> Verdict {
 words! {
     /// Why the provider refused to answer, in the kinds that want different things of an operator.
     Refusal {
-        Key => "the key is not valid",
+        Key => "the key is not valid, or not allowed here",
         Permission => "the key may not do this",
         Billing => "billing is at fault",
         Place => "the provider does not serve this place",
@@ -102,40 +102,14 @@ words! {
 }
 
 impl Refusal {
-    /// Reads a failed call and the reasons that its answer names.
-    pub fn of(error: &ApiError, reasons: &[String]) -> Refusal {
-        const KEY: [&str; 4] = [
-            "API_KEY_INVALID",
-            "API_KEY_EXPIRED",
-            "CREDENTIALS_MISSING",
-            "ACCESS_TOKEN_TYPE_UNSUPPORTED",
-        ];
-        const KEY_WORDS: [&str; 5] = [
-            "api key not valid",
-            "api key expired",
-            "api key not found",
-            "unregistered callers",
-            "reported as leaked",
-        ];
-        let named = |list: &[&str]| reasons.iter().any(|reason| list.contains(&reason.as_str()));
+    /// Reads a failed call.
+    pub fn of(error: &ApiError) -> Refusal {
         let lower = error.message.to_ascii_lowercase();
-        let told = |list: &[&str]| list.iter().any(|words| lower.contains(words));
-        // The usual 429 asks to check "plan and billing details"; that is no account trouble.
-        if matches!(error.next, Next::Throttled { .. }) {
-            return Refusal::Throttled;
-        }
-        if named(&["BILLING_DISABLED"]) || told(&["billing"]) {
-            return Refusal::Billing;
-        }
-        if told(&["location is not supported"]) {
-            return Refusal::Place;
-        }
-        if named(&KEY) || told(&KEY_WORDS) {
-            return Refusal::Key;
-        }
         match (&error.next, error.http_status) {
-            (Next::Unauthorized, Some(401)) => Refusal::Key,
-            (Next::Unauthorized, _) | (_, Some(403)) => Refusal::Permission,
+            _ if lower.contains("location is not supported") => Refusal::Place,
+            (Next::Account(AccountFault::Key), _) => Refusal::Key,
+            (Next::Account(AccountFault::Permission), _) => Refusal::Permission,
+            (Next::Account(AccountFault::Billing), _) => Refusal::Billing,
             (Next::Missing, _) => Refusal::NoModel,
             (Next::Transient | Next::Garbled, None) => Refusal::Unreachable,
             (Next::Transient | Next::Garbled, Some(_)) => Refusal::ProviderTrouble,
@@ -161,11 +135,10 @@ impl Refusal {
     /// What to do about it.
     pub fn remedy(self) -> &'static str {
         match self {
-            Self::Key => "make a new key and set GEMINI_API_KEY, here or in .env",
-            Self::Permission => {
-                "allow the Generative Language API for the key and its project, and this address \
-                 if the key is tied to addresses"
+            Self::Key => {
+                "look at the key's restrictions, or make a new one; set GEMINI_API_KEY, here or in .env"
             }
+            Self::Permission => "allow the Generative Language API for the key's project",
             Self::Billing => "put the billing of the key's project in order",
             Self::Place => "run it where the provider is offered",
             Self::NoModel => "correct model.name; the provider's list of models has the names",
@@ -212,61 +185,45 @@ mod tests {
         assert_eq!(free_room(one - 1, (one, all)), Verdict::Fail);
     }
 
-    fn check(next: Next, status: Option<u16>, message: &str, reason: &str, expected: Refusal) {
+    fn check(next: Next, status: Option<u16>, message: &str, expected: Refusal) {
         let error = ApiError {
             effect: Effect::None,
             next,
             http_status: status,
             message: message.to_owned(),
         };
-        let reasons: Vec<String> = Some(reason.to_owned())
-            .into_iter()
-            .filter(|reason| !reason.is_empty())
-            .collect();
-        assert_eq!(Refusal::of(&error, &reasons), expected, "{message}");
+        assert_eq!(Refusal::of(&error), expected, "{message}");
     }
 
     #[test]
     fn refusals_are_told_apart() {
-        let account = Next::Unauthorized;
-        let words = "HTTP 400 INVALID_ARGUMENT: sorry";
+        let account = Next::Account;
+        check(account(AccountFault::Key), Some(400), "", Refusal::Key);
         check(
-            account.clone(),
-            Some(400),
-            words,
-            "API_KEY_INVALID",
-            Refusal::Key,
-        );
-        let words = "HTTP 403 PERMISSION_DENIED: blocked";
-        check(
-            account.clone(),
+            account(AccountFault::Billing),
             Some(403),
-            words,
-            "SERVICE_DISABLED",
-            Refusal::Permission,
-        );
-        check(
-            account.clone(),
-            Some(403),
-            words,
-            "BILLING_DISABLED",
+            "",
             Refusal::Billing,
         );
         let words = "HTTP 400: User location is not supported for the API use.";
-        check(account, Some(400), words, "", Refusal::Place);
-        check(Next::Missing, Some(404), "HTTP 404", "", Refusal::NoModel);
         check(
-            Next::Transient,
-            None,
-            "no connection",
-            "",
-            Refusal::Unreachable,
+            account(AccountFault::Permission),
+            Some(400),
+            words,
+            Refusal::Place,
         );
+        check(
+            account(AccountFault::Permission),
+            Some(403),
+            "",
+            Refusal::Permission,
+        );
+        check(Next::Missing, Some(404), "HTTP 404", Refusal::NoModel);
+        check(Next::Transient, None, "no connection", Refusal::Unreachable);
         check(
             Next::Transient,
             Some(503),
             "HTTP 503",
-            "",
             Refusal::ProviderTrouble,
         );
         let throttled = Next::Throttled {
@@ -274,6 +231,6 @@ mod tests {
             quota: Quota::Rate,
         };
         let words = "HTTP 429: check your plan and billing details";
-        check(throttled, Some(429), words, "", Refusal::Throttled);
+        check(throttled, Some(429), words, Refusal::Throttled);
     }
 }

@@ -3,9 +3,11 @@
 //! **Invariant:** nothing here reads a clock or rolls dice, and nothing knows a file, the network
 //! or a serialization format; `now` and jitter are arguments.
 
+pub mod brake;
 pub mod cadence;
 pub mod cost;
 pub mod doctor;
+pub mod pace;
 pub mod pack;
 pub mod poll;
 pub mod reconcile;

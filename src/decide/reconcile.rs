@@ -51,7 +51,11 @@ pub enum Kind {
     /// it is once it has results.
     Unclaimed { remote: RemoteName, ended: bool },
     /// Several jobs of one display name: bought twice, or about to be.
-    Doubled { jobs: Vec<RemoteName> },
+    Doubled {
+        jobs: Vec<RemoteName>,
+        /// Those beside the one that the database has; none where the batch is not known.
+        beside: Vec<RemoteName>,
+    },
     /// The database has closed the batch, but its job is still at work.
     ClosedAtWork {
         stage: BatchStage,
@@ -179,18 +183,24 @@ fn doubled(
     facts: &Facts,
     found: &mut Vec<Difference>,
 ) {
-    let mut names: HashMap<&str, BatchId> = HashMap::new();
-    for (batch, name) in &facts.manifests {
-        names.insert(name, batch.clone());
-    }
-    for known in &facts.known {
-        names.insert(&known.display_name, known.batch.clone());
-    }
+    let kept = facts.manifests.iter();
+    let kept: HashMap<&str, &BatchId> = kept.map(|(batch, name)| (name.as_str(), batch)).collect();
+    let known = facts.known.iter();
+    let known: HashMap<&str, &Known> = known.map(|one| (one.display_name.as_str(), one)).collect();
     for (name, jobs) in by_name.iter().filter(|(_name, jobs)| jobs.len() > 1) {
-        let batch = names.get(name).cloned();
+        let jobs: Vec<RemoteName> = jobs.iter().map(|job| job.name.clone()).collect();
+        let mut beside = Vec::new();
+        let batch = match known.get(name) {
+            Some(known) => {
+                let ours = known.remote.as_ref().or(jobs.last());
+                let others = jobs.iter().filter(|job| Some(*job) != ours);
+                beside = others.cloned().collect();
+                Some(known.batch.clone())
+            }
+            None => kept.get(name).map(|batch| (*batch).clone()),
+        };
         if let Some(batch) = batch.or_else(|| batch_of(&facts.prefix, name)) {
-            let jobs = jobs.iter().map(|job| job.name.clone()).collect();
-            found.push(difference(&batch, Kind::Doubled { jobs }));
+            found.push(difference(&batch, Kind::Doubled { jobs, beside }));
         }
     }
 }
@@ -413,6 +423,7 @@ mod tests {
         let stage = BatchStage::InDoubt;
         let doubled = Kind::Doubled {
             jobs: vec!["batches/new".into(), "batches/old".into()],
+            beside: vec!["batches/new".into()],
         };
         assert_eq!(kinds(&facts), [Kind::Behind { stage, found }, doubled]);
     }

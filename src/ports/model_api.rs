@@ -11,15 +11,7 @@ use crate::domain::time::Timestamp;
 pub struct ModelLook {
     /// The provider's clock, where its answer tells it.
     pub date: Option<Timestamp>,
-    pub outcome: Result<RemoteModel, ModelRefusal>,
-}
-
-/// Why a model could not be looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelRefusal {
-    pub error: ApiError,
-    /// The provider's own words for it, such as `API_KEY_INVALID`.
-    pub reasons: Vec<String>,
+    pub outcome: Result<RemoteModel, ApiError>,
 }
 
 /// Looks at models, which costs nothing.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use pagemill::actors::conductor::{Mode, RunEnd};
 use pagemill::actors::hint::Leave;
 use pagemill::actors::state::messages::{Close, WorkLeft};
-use pagemill::domain::failure::Next;
+use pagemill::domain::failure::{AccountFault, Next};
 use pagemill::domain::ids::KeyFingerprint;
 use pagemill::pipeline::{self, Running};
 use serde_json::json;
@@ -382,7 +382,7 @@ async fn refused(script: impl FnOnce(&FakeProvider)) -> (Sandbox, RunEnd, Durati
 }
 
 fn always() -> impl Iterator<Item = Script> {
-    std::iter::repeat_n(Script::Refused(Next::Unauthorized), 10_000)
+    std::iter::repeat_n(Script::Refused(Next::Account(AccountFault::Key)), 10_000)
 }
 
 fn assert_given_up(end: &RunEnd, lasted: Duration) {

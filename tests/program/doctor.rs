@@ -65,7 +65,7 @@ fn w15_a_fit_world_is_0_and_nothing_is_made_or_paid_for() {
         "is set, fingerprint ",
         "takes the key",
         "models/gemini-3.8-flash exists and takes batches",
-        "0 s from the provider's",
+        " s from the provider's",
         "the key may list batches",
         "makes a prompt",
         "is an image of",
@@ -144,7 +144,10 @@ fn w15_a_refusal_is_told_by_its_kind() {
     let mut world = small();
     world.variable("GEMINI_API_KEY", Some("planted-wrong-8f21c0"));
     let ended = world.run_to(1, &["doctor"]);
-    ended.assert_says(&["FAIL  provider      the key is not valid", "make a new key"]);
+    ended.assert_says(&[
+        "FAIL  provider      the key is not valid",
+        "or make a new one",
+    ]);
     assert!(!ended.out.contains("planted-wrong") && !ended.err.contains("planted-wrong"));
 
     world.variable("GEMINI_API_KEY", Some(KEY));
@@ -152,7 +155,7 @@ fn w15_a_refusal_is_told_by_its_kind() {
         (
             "403 Forbidden",
             r#"{"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "Blocked.",
-                "details": [{"reason": "API_KEY_SERVICE_BLOCKED"}]}}"#,
+                "details": [{"reason": "SERVICE_DISABLED"}]}}"#,
             "the key may not do this",
         ),
         (

@@ -27,7 +27,7 @@ const SETTINGS: &str = "\
 execution: {max_retries: 8, max_releases: 1000}
 batch:
   {poll_interval_seconds: 1, fill_wait_seconds: 0, in_doubt_settle_seconds: 2, in_doubt_lookups: 2,
-   create_delay_min_seconds: 1, create_delay_max_seconds: 2}
+   create_delay_min_seconds: 1, create_delay_max_seconds: 2, expired_pause_seconds: 1}
 files: {uploads_per_second: 0, upload_retry_backoff_seconds: 1, retry_hint_max_seconds: 1}
 model: {name: gemini-3.8-flash}
 ";

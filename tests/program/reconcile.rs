@@ -437,7 +437,7 @@ fn jobs_and_files_of_other_projects_are_left_alone() {
 }
 
 #[test]
-fn f12_a_doubled_job_is_told_and_left() {
+fn f12_a_doubled_job_is_told_and_watched() {
     let world = chained(1, 1, 600_000);
     let mut running = world.start(&["run"]);
     running.wait_until("a job is known", || {
@@ -455,9 +455,11 @@ fn f12_a_doubled_job_is_told_and_left() {
     let ended = world.run_to(1, &["reconcile", "--json"]);
     assert_eq!(kinds(&ended), ["doubled"]);
     ended.assert_says(&["has 2 jobs, newest first: batches/"]);
-    let ended = world.run_to(1, &["reconcile", "--apply", "--yes"]);
-    ended.assert_says(&["whether to cancel the newer ones is yours to say"]);
+    let ended = world.run_to(0, &["reconcile", "--apply", "--yes"]);
+    ended.assert_says(&["1 further jobs are watched from here on"]);
     assert_eq!(jobs(&world).len(), 2);
+    let watched = world.rows("SELECT remote_name FROM late_jobs").remove(0);
+    assert_eq!(watched, [jobs(&world).remove(0)], "the newer one");
 }
 
 #[test]

@@ -5,14 +5,16 @@ use std::rc::Rc;
 use super::lines::Built;
 use super::{Desk, manifest};
 use crate::actors::activity::answered;
-use crate::actors::ending::{Ending, ReleaseRules};
+use crate::actors::brake;
+use crate::actors::ending::Ending;
 use crate::actors::state::messages::{
     BatchRow, BeginSubmit, ForgetJsonl, ListMembers, Member, RecordJsonlUploaded, RecordSpooled,
     RecordSubmit, StateError, StoredFile,
 };
+use crate::decide::pace::PaceEvent;
 use crate::decide::retry;
 use crate::domain::batch::{AbandonCode, BatchEvent};
-use crate::domain::failure::{ApiError, Next};
+use crate::domain::failure::ApiError;
 use crate::domain::ids::Sha256Hex;
 use crate::domain::remote::RemoteBatch;
 use crate::notices;
@@ -24,8 +26,8 @@ pub enum SubmissionEnd {
     Submitted,
     /// The job may exist; the list will tell.
     Doubt,
-    /// A definite no this time; the row says when to go on. With words when the account or the
-    /// configuration is at fault.
+    /// A definite no this time; the row says when to go on. With words when the account is at
+    /// fault.
     Parked { account: Option<String> },
     /// The batch will never be sent; so many pages are free again.
     Ended { released: u64 },
@@ -202,7 +204,7 @@ impl Submission {
         let file = match desk.ports.transfer.send(&upload).await {
             Ok(file) => file,
             Err(failed) => {
-                let account = matches!(failed.last.next, Next::Unauthorized);
+                let account = brake::heed(&desk.peers.state, &failed.last, now).await?;
                 let words = format!("the lines file could not be uploaded: {}", failed.last);
                 return self.parked(words, account).await.map(Err);
             }
@@ -231,8 +233,16 @@ impl Submission {
             String::new(),
         )
         .await?;
+        self.adapt(PaceEvent::Taken).await?;
         self.remove_spool().await;
         Ok(SubmissionEnd::Submitted)
+    }
+
+    async fn adapt(&self, event: PaceEvent) -> Result<(), StateError> {
+        let desk = &self.desk;
+        let now = desk.ports.clock.now();
+        let (brake, model) = (desk.options.brake, &self.row.model);
+        brake.adapt(&desk.peers.state, model, event, now).await
     }
 
     async fn failed(
@@ -251,11 +261,23 @@ impl Submission {
             message: &error.message,
         }
         .emit();
-        let account = end.account.then(|| error.message.clone());
         if matches!(end.event, BatchEvent::SubmitImpossible) {
             return self
                 .end(end.event, AbandonCode::Refused, members, error.message)
                 .await;
+        }
+        let account = match end.halt {
+            Some(reason) => {
+                let words = error.message.clone();
+                brake::halt(&desk.peers.state, reason, words.clone(), now).await?;
+                Some(words)
+            }
+            None => None,
+        };
+        if end.throttled {
+            let tokens_live = desk.tokens_live().await?;
+            let throttled = PaceEvent::Throttled { tokens_live };
+            self.adapt(throttled).await?;
         }
         let doubt = matches!(end.event, BatchEvent::SubmitUnclear { .. });
         self.record(end.event, error.message).await?;
@@ -321,16 +343,18 @@ impl Submission {
         let now = self.desk.ports.clock.now();
         let ending = Ending {
             batch: self.row.batch.clone(),
+            model: self.row.model.clone(),
             event,
+            // What the provider refuses once it refuses again.
+            for_good: code == AbandonCode::Refused,
             code,
             members,
             note,
         };
-        let rules = ReleaseRules {
-            releases_max: self.desk.options.releases_max,
-            life_min: self.desk.options.life_min,
-        };
-        let released = ending.record(&self.desk.peers.state, rules, now).await?;
+        let options = &self.desk.options;
+        let (release, brake) = (options.release, options.brake);
+        let state = &self.desk.peers.state;
+        let released = ending.record(state, release, &brake, now).await?;
         self.remove_spool().await;
         manifest::forget(&self.desk, &self.row.batch).await;
         Ok(SubmissionEnd::Ended { released })

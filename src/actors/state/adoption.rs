@@ -53,6 +53,7 @@ impl Apply for AdoptBatch {
             model: manifest.recipe.model.clone(),
             key_fingerprint: self.key_fingerprint.clone(),
             members: free.iter().map(|member| member.key.clone()).collect(),
+            tokens: None,
             at: self.at,
         };
         plan.apply(tx, rules).await?;

@@ -8,9 +8,10 @@ use super::messages::{AdoptJob, AdoptOutputs, ForgetFiles, StateResult};
 use super::pages::{Cause, Pages};
 use super::sql::{execute, json_list, signed, text, texts};
 use super::submits::Submission;
-use super::{Apply, Rules};
+use super::{Apply, Rules, late};
 use crate::domain::batch::{BatchEvent, BatchStage, BatchState};
 use crate::domain::ids::{BatchId, RecordKey, RemoteName};
+use crate::domain::late::LateWhy;
 use crate::domain::manifest::JobFound;
 use crate::domain::page::{PageEvent, PageStage};
 use crate::domain::remote::RemoteBatchState;
@@ -81,6 +82,9 @@ pub(super) async fn advance(
             ) => return Ok(submission.state),
         };
         submission.record(tx, &event, NOTE, at, change).await?;
+        for job in extra {
+            late::watch(tx, job, batch, LateWhy::Extra, at).await?;
+        }
     }
 }
 

@@ -17,9 +17,14 @@ mod adoption;
 mod batches;
 mod catching_up;
 mod describe;
+mod endings;
+mod halts;
+mod late;
+mod paces;
 mod pages;
 mod questions;
 mod remote_files;
+mod reports;
 mod results;
 mod runs;
 mod scan;
@@ -155,6 +160,7 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("rescope", scan::RESCOPE),
     ("note prompts", batches::NOTE_PROMPTS),
     ("decide attempts", results::DECIDE_ATTEMPTS),
+    ("last settled", halts::LAST_SETTLED),
 ];
 
 /// What the settings say about how changes are applied.

@@ -97,7 +97,7 @@ async fn delete_one(
             Next::Transient
             | Next::Throttled { .. }
             | Next::NotReady
-            | Next::Unauthorized
+            | Next::Account(_)
             | Next::Garbled
             | Next::Local => DeleteOutcome::Later {
                 until: at.plus(DELETE_AGAIN_AFTER),

@@ -1,12 +1,33 @@
-//! What the state is told of an upload that has ended.
+//! How an upload ends, and what the state is told of it.
 
-use crate::actors::state::messages::{Counted, StoredFile, UploadRecord};
+use actix::Addr;
+
+use super::transfer::{Transfer, TransferError};
+use crate::actors::brake;
+use crate::actors::state::StateActor;
+use crate::actors::state::messages::{Counted, StateError, StoredFile, UploadRecord};
 use crate::decide::retry::UploadEnd;
 use crate::domain::attempt::FailureDetail;
 use crate::domain::failure::ErrorType;
 use crate::domain::ids::RecordKey;
 use crate::domain::image::{ImageFacts, ImageFault};
 use crate::domain::page::{PageEvent, StoredImage};
+use crate::ports::clock::Clock;
+use crate::ports::file_api::Upload;
+
+/// Sends one file; a refusal that speaks of the account halts submission.
+pub async fn send(
+    transfer: &Transfer,
+    upload: &Upload,
+    state: &Addr<StateActor>,
+    clock: &dyn Clock,
+) -> Result<Result<StoredFile, TransferError>, StateError> {
+    let sent = transfer.send(upload).await;
+    if let Err(failed) = &sent {
+        brake::heed(state, &failed.last, clock.now()).await?;
+    }
+    Ok(sent)
+}
 
 /// The image is in the store.
 pub fn stored(key: RecordKey, file: StoredFile, facts: ImageFacts) -> UploadRecord {

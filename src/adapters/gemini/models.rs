@@ -11,8 +11,8 @@ use super::fault;
 use crate::domain::failure::ApiError;
 use crate::domain::remote::RemoteModel;
 use crate::domain::time::Timestamp;
-use crate::ports::model_api::{ModelApi, ModelLook, ModelRefusal};
-use crate::wire::error::{Call, reasons};
+use crate::ports::model_api::{ModelApi, ModelLook};
+use crate::wire::error::Call;
 use crate::wire::model;
 
 const CALL: Call = Call::GetModel;
@@ -22,10 +22,7 @@ impl ModelApi for GeminiClient {
     async fn model(&self, name: &str) -> ModelLook {
         let unanswered = |error: ApiError| ModelLook {
             date: None,
-            outcome: Err(ModelRefusal {
-                error,
-                reasons: Vec::new(),
-            }),
+            outcome: Err(error),
         };
         if !is_plain(name) {
             return unanswered(fault::not_sent(CALL, &format!("'{name}' is not a model")));
@@ -46,17 +43,12 @@ impl ModelApi for GeminiClient {
 }
 
 impl GeminiClient {
-    fn read_model(&self, reply: &Reply) -> Result<RemoteModel, ModelRefusal> {
+    fn read_model(&self, reply: &Reply) -> Result<RemoteModel, ApiError> {
         if !reply.is_success() {
-            return Err(ModelRefusal {
-                error: self.refusal(CALL, reply),
-                reasons: reasons(&reply.body),
-            });
+            return Err(self.refusal(CALL, reply));
         }
-        model::model(&reply.body).map_err(|error| ModelRefusal {
-            error: self.unreadable(CALL, reply.status, &error.to_string()),
-            reasons: Vec::new(),
-        })
+        model::model(&reply.body)
+            .map_err(|error| self.unreadable(CALL, reply.status, &error.to_string()))
     }
 }
 

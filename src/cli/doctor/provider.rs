@@ -7,7 +7,7 @@ use crate::domain::remote::RemoteModel;
 use crate::domain::time::Timestamp;
 use crate::pipeline::from_settings;
 use crate::ports::batch_api::BatchApi;
-use crate::ports::model_api::{ModelApi, ModelRefusal};
+use crate::ports::model_api::ModelApi;
 use crate::report::words;
 use crate::settings::{Fault, Settings};
 
@@ -61,8 +61,8 @@ pub(super) async fn ask(settings: &Settings, findings: &mut Findings) {
             );
             model(settings, &found, findings);
         }
-        Err(ModelRefusal { error, reasons }) => {
-            let refusal = Refusal::of(&error, &reasons);
+        Err(error) => {
+            let refusal = Refusal::of(&error);
             if refusal.key_is_good() {
                 findings.good(
                     "provider",
@@ -80,7 +80,7 @@ pub(super) async fn ask(settings: &Settings, findings: &mut Findings) {
     match client.list(None).await {
         Ok(_page) => findings.good("batch api", "the key may list batches"),
         Err(error) => {
-            let refusal = Refusal::of(&error, &[]);
+            let refusal = Refusal::of(&error);
             let words = format!("{refusal}: {error}");
             findings.judged("batch api", refusal.verdict(), words, refusal.remedy());
         }

@@ -11,7 +11,7 @@ use crate::actors::blocking::sha256;
 use crate::actors::state::StateActor;
 use crate::actors::state::messages::{
     AdoptBatch, AdoptJob, AdoptOutputs, AdoptedBatch, AdoptedOutput, BeginCollect, ForgetFiles,
-    NewPage, RawFile, StateError,
+    NewPage, RawFile, StateError, WatchJobs,
 };
 use crate::decide::reconcile::{Difference, Kind, is_ours};
 use crate::domain::batch::BatchStage;
@@ -100,14 +100,8 @@ impl Work<'_> {
                 false,
                 "left as it is: its pages are not sent again by themselves".to_owned(),
             ),
-            Kind::Doubled { .. } => (
-                false,
-                "left as they are: whether to cancel the newer ones is yours to say".to_owned(),
-            ),
-            Kind::ClosedAtWork { .. } => (
-                false,
-                "left as it is: what it answers is not waited for any more".to_owned(),
-            ),
+            Kind::Doubled { beside, .. } => self.watch(batch, beside.clone()).await?,
+            Kind::ClosedAtWork { remote, .. } => self.watch(batch, vec![remote.clone()]).await?,
             // The next run collects it.
             Kind::Waiting { .. } => return Ok(None),
         };
@@ -205,6 +199,20 @@ impl Work<'_> {
             self.collect(batch, found).await?;
         }
         Ok((true, format!("is {} now", after.stage())))
+    }
+
+    /// What such jobs answer was paid for: the next run collects it. Cancelling is for a person to say.
+    async fn watch(
+        &self,
+        batch: &BatchId,
+        jobs: Vec<RemoteName>,
+    ) -> Result<(bool, String), ReconcileError> {
+        let watch = WatchJobs {
+            jobs: jobs.into_iter().map(|job| (job, batch.clone())).collect(),
+            at: self.now(),
+        };
+        let new = answered(self.state.send(watch).await)?;
+        Ok((true, format!("{new} further jobs are watched from here on")))
     }
 
     /// Tells the database of results that are on our disk.
