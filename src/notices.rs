@@ -146,9 +146,17 @@ notices! {
     ResultsNotFetched<'a> { batch: &'a BatchId, message: &'a str }
     warn "results could not be fetched yet" { batch.id = %batch, reason = message }
 
-    /// A collection that our disk stopped.
-    CollectionStopped<'a> { batch: &'a BatchId, message: &'a str }
-    error "collection stopped by the local disk; it goes on later" { batch.id = %batch, reason = message }
+    /// Our own disk holds a stage up; told once, and seldom again.
+    DiskTrouble<'a> { stage: &'a str, reason: &'a str }
+    error "the local disk fails; what it concerns waits, nothing is lost or counted, and it goes on by itself" { stage, reason }
+
+    /// The disk that held a stage up works.
+    DiskBack<'a> { stage: &'a str, after: Duration }
+    info "the local disk works again" { stage, after_seconds = after.as_secs() }
+
+    /// Files that a process which died had left in the work folder.
+    LeftoversRemoved { files: u64 }
+    info "files that an earlier process had left unfinished are removed" { files }
 
     /// A page's answer that is not usable.
     PageRejected<'a> { key: &'a RecordKey, error: ErrorType, message: &'a str }

@@ -43,7 +43,9 @@ use crate::report;
 
 pub use start_up::StartError;
 
-use start_up::{file_prefix, open_run, recover_state, refuse_other_keys, refuse_unknown};
+use start_up::{
+    file_prefix, open_run, prepare_disk, recover_state, refuse_other_keys, refuse_unknown,
+};
 
 /// What a run needs from the world.
 #[derive(Clone)]
@@ -125,6 +127,7 @@ pub async fn start(
     recover_state(&state, &*clock).await?;
     refuse_other_keys(&state, &plan.uploader.key_fingerprint).await?;
     refuse_unknown(&manifests::tidy(&world.sink, &state).await?)?;
+    prepare_disk(&world, &state).await?;
     let started = open_run(&plan, &state, &*clock).await?;
     let file_prefix = file_prefix(&plan.uploader.display_name_prefix, &started.first_run);
     plan.uploader.display_name_prefix = file_prefix.clone();

@@ -13,6 +13,7 @@ use actix::prelude::*;
 use super::activity::{Activity, Root, Stage, stage_handlers};
 use super::brake::Brake;
 use super::busy::Busy;
+use super::disk_pause::DiskPause;
 use super::ending::ReleaseRules;
 use super::hint::{BatchSubmitted, PagesReleased, PagesUploaded, Tick};
 use super::state::StateActor;
@@ -57,6 +58,7 @@ pub struct BatchSubmitterOptions {
     pub live_max: usize,
     /// How long a batch that could still grow waits.
     pub fill_wait: Duration,
+    pub storage_budget_bytes: u64,
     /// An image with less life left than this is not sent.
     pub life_min: Duration,
     /// A lines file with less life left than this is uploaded again.
@@ -105,6 +107,7 @@ pub struct BatchSubmitter {
     born: Timestamp,
     /// When the list was last searched for second jobs of our batches.
     audited_at: Option<Timestamp>,
+    disk: DiskPause,
 }
 
 /// Everything that a piece of submission work needs; shared by all of them.
@@ -149,6 +152,7 @@ impl BatchSubmitter {
             looking_up: false,
             probing: false,
             audited_at: None,
+            disk: DiskPause::new("batch submitter"),
         }
     }
 
@@ -182,8 +186,12 @@ impl BatchSubmitter {
     }
 
     fn begin(&mut self, found: Found, ctx: &mut Context<Self>) {
+        let now = self.desk.ports.clock.now();
+        if let Some(reason) = found.disk {
+            self.disk.begin(&reason, now);
+        }
         for row in found.due {
-            if self.busy.len() >= self.desk.options.submissions_max {
+            if self.disk.holds(now) || self.busy.len() >= self.desk.options.submissions_max {
                 break;
             }
             if self.busy.is_free(&row.batch) {
@@ -253,6 +261,7 @@ impl BatchSubmitter {
         let peers = &self.desk.peers;
         match end {
             SubmissionEnd::Submitted => {
+                self.disk.over(self.desk.ports.clock.now());
                 self.activity.contact();
                 peers.submitted.do_send(BatchSubmitted { batch });
                 self.look(ctx);
@@ -261,9 +270,17 @@ impl BatchSubmitter {
                 peers.released.do_send(PagesReleased { count: released });
                 self.look(ctx);
             }
-            SubmissionEnd::Doubt => self.look(ctx),
+            SubmissionEnd::Doubt => {
+                self.disk.over(self.desk.ports.clock.now());
+                self.look(ctx);
+            }
+            // The row is as it was; a tick after the pause finds it.
+            SubmissionEnd::Disk { reason } => {
+                self.disk.begin(&reason, self.desk.ports.clock.now());
+            }
             // The row says when it is due again; the next tick finds it.
             SubmissionEnd::Parked { account } => {
+                self.disk.over(self.desk.ports.clock.now());
                 if let Some(message) = account {
                     self.activity.trouble(message);
                 }

@@ -18,6 +18,7 @@ pub mod blocking;
 pub mod brake;
 pub mod busy;
 pub mod conductor;
+pub mod disk_pause;
 pub mod ending;
 pub mod hint;
 pub mod poller;

@@ -14,6 +14,7 @@ use actix::prelude::*;
 use super::activity::{Activity, Root, Stage, answered, stage_handlers};
 use super::brake::Brake;
 use super::busy::Busy;
+use super::disk_pause::DiskPause;
 use super::ending::ReleaseRules;
 use super::hint::{PagesReleased, PagesUnlocked, ResultsReady, Tick};
 use super::state::StateActor;
@@ -105,6 +106,7 @@ pub struct ResultProcessor {
     late_put_off: HashMap<RemoteName, Timestamp>,
     /// Whether the reports that an earlier process owes were written.
     caught_up: bool,
+    disk: DiskPause,
 }
 
 /// Everything that a collection needs; shared by all of them.
@@ -154,6 +156,7 @@ impl ResultProcessor {
             listing_late: false,
             late_put_off: HashMap::new(),
             caught_up: false,
+            disk: DiskPause::new("result processor"),
         }
     }
 
@@ -188,8 +191,13 @@ impl ResultProcessor {
         }));
     }
 
-    fn begin(&mut self, rows: Vec<BatchRow>, ctx: &mut Context<Self>) {
+    fn begin(&mut self, mut rows: Vec<BatchRow>, ctx: &mut Context<Self>) {
         let now = self.shop.ports.clock.now();
+        if self.disk.holds(now) {
+            return;
+        }
+        // A batch that was tried in vain comes after all others, so that it holds nobody up.
+        rows.sort_by_key(|row| self.put_off.get(&row.batch).copied());
         for row in rows {
             if self.busy.len() >= self.shop.options.collections_max {
                 return;
@@ -221,12 +229,9 @@ impl ResultProcessor {
             match end {
                 Err(CollectionError::State(error)) => stage.activity.fail(error, ctx),
                 Err(CollectionError::Disk(error)) => {
-                    notices::CollectionStopped {
-                        batch: &batch,
-                        message: &error.to_string(),
-                    }
-                    .emit();
-                    stage.put_off.insert(batch, again);
+                    let now = stage.shop.ports.clock.now();
+                    let until = stage.disk.begin(&error.to_string(), now);
+                    stage.put_off.insert(batch, again.max(until));
                 }
                 Ok(CollectionEnd::NotYet { trouble, pause }) => {
                     let again = stage.shop.ports.clock.now().plus(pause);
@@ -237,6 +242,7 @@ impl ResultProcessor {
                 }
                 Ok(CollectionEnd::Settled { released }) => {
                     stage.put_off.remove(&batch);
+                    stage.disk.over(stage.shop.ports.clock.now());
                     stage.activity.contact();
                     stage
                         .shop
@@ -285,7 +291,6 @@ impl ResultProcessor {
 
     fn collect_late(&mut self, job: LateJob, ctx: &mut Context<Self>) {
         let name = job.job.clone();
-        let batch = job.batch.clone();
         self.late = Some(name.clone());
         self.activity.begin();
         let collection = LateCollection::new(Rc::clone(&self.shop), job);
@@ -296,13 +301,8 @@ impl ResultProcessor {
             match end {
                 Err(CollectionError::State(error)) => stage.activity.fail(error, ctx),
                 Err(CollectionError::Disk(error)) => {
-                    notices::CollectionStopped {
-                        batch: &batch,
-                        message: &error.to_string(),
-                    }
-                    .emit();
-                    let again = now.plus(stage.shop.options.again_after);
-                    stage.late_put_off.insert(name, again);
+                    let until = stage.disk.begin(&error.to_string(), now);
+                    stage.late_put_off.insert(name, until);
                 }
                 Ok(LateEnd::NotYet { pause }) => {
                     stage.late_put_off.insert(name, now.plus(pause));

@@ -15,4 +15,5 @@ pub mod recover;
 pub mod release;
 pub mod retry;
 pub mod scan;
+pub mod storage;
 pub mod verdict;

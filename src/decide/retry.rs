@@ -80,20 +80,16 @@ pub fn upload_failed(
         until: Some(now.plus(delay)),
     };
     let own_fault = match &error.next {
+        // The page may go as soon as bytes fall, which may be before the pause ends.
         Next::Throttled {
-            quota: Quota::Storage | Quota::Daily | Quota::Spend,
+            quota: Quota::Storage,
+            ..
+        } => return all_pause(at_large, None),
+        Next::Throttled {
+            quota: Quota::Daily | Quota::Spend,
             ..
         }
-        | Next::Account(_) => {
-            let times = at_large.pauses.saturating_add(1);
-            let pause = cadence::backoff(TROUBLE_PAUSE, times, TROUBLE_PAUSE_MAX, 0.5);
-            return UploadEnd {
-                event: deferred(pause),
-                cycle_spent: false,
-                counted: false,
-                pause: Some(pause),
-            };
-        }
+        | Next::Account(_) => return all_pause(at_large, Some(now)),
         Next::Local => {
             return UploadEnd {
                 event: deferred(rules.cycle_delay),
@@ -133,6 +129,20 @@ pub fn upload_failed(
         cycle_spent: own_fault,
         counted: false,
         pause: None,
+    }
+}
+
+/// Uploads as such are in trouble; the page waits with them where `page_waits_from` is given.
+fn all_pause(at_large: UploadsAtLarge, page_waits_from: Option<Timestamp>) -> UploadEnd {
+    let times = at_large.pauses.saturating_add(1);
+    let pause = cadence::backoff(TROUBLE_PAUSE, times, TROUBLE_PAUSE_MAX, 0.5);
+    UploadEnd {
+        event: PageEvent::UploadDeferred {
+            until: page_waits_from.map(|now| now.plus(pause)),
+        },
+        cycle_spent: false,
+        counted: false,
+        pause: Some(pause),
     }
 }
 

@@ -25,6 +25,7 @@ use crate::decide::cost::{Date, Price};
 use crate::decide::pace::PaceRules;
 use crate::decide::pack::Limits;
 use crate::decide::retry::{CreateRules, UploadRules};
+use crate::decide::storage;
 use crate::domain::ids::{KeyFingerprint, RunId, ScopeToken};
 use crate::domain::time::Timestamp;
 use crate::ports::entropy::Entropy;
@@ -89,6 +90,7 @@ pub fn filesystem(settings: &Settings) -> Filesystem {
         image_bytes_max: settings.files.image_bytes_max,
         line_bytes_max: settings.results.line_bytes_max,
         writers: settings.results.writers,
+        free_bytes_min: paths.free_bytes_min,
     })
 }
 
@@ -281,11 +283,14 @@ fn submitter(settings: &Settings, shared: &Shared) -> BatchSubmitterOptions {
         file_name_prefix: batch.display_name_prefix.clone(),
         limits: Limits {
             pages_max: u32::try_from(settings.execution.batch_size_limit).unwrap_or(u32::MAX),
-            bytes_max: batch.bytes_max,
+            bytes_max: batch.bytes_max.min(storage::lines_bytes_max(
+                settings.files.storage_budget_bytes,
+            )),
             tokens_max: batch.tokens_max,
         },
         live_max: usize::try_from(settings.execution.max_concurrent_batches).unwrap_or(usize::MAX),
         fill_wait: batch.fill_wait,
+        storage_budget_bytes: settings.files.storage_budget_bytes,
         life_min: settings.files.min_life,
         lines_life_min: settings.files.min_life,
         create: CreateRules {

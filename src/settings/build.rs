@@ -83,6 +83,7 @@ fn paths(reader: &mut Reader<'_>) -> Paths {
         image_source_dir: reader.path("paths.image_source_dir"),
         output_dir: reader.path("paths.output_dir"),
         work_dir: reader.path("paths.work_dir"),
+        free_bytes_min: reader.bytes("paths.free_bytes_min"),
         layout,
     }
 }

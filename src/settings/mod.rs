@@ -70,6 +70,8 @@ pub struct Paths {
     pub output_dir: PathBuf,
     pub work_dir: PathBuf,
     pub layout: Layout,
+    /// Free space that is left on the disk of the work folder.
+    pub free_bytes_min: u64,
 }
 
 /// Whether a page sees the result of the page before it.

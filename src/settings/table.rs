@@ -17,6 +17,8 @@ pub const KEYS: &[Key] = &[
         doc: "Folder for spool files, raw results and reports." },
     Key { path: "paths.layout", default: "\"{state}/{school}/{year}/{page}\"", kind: Kind::Text,
         doc: "Names of the levels below the source folders; the last one is the page number. 1 to 16 levels." },
+    Key { path: "paths.free_bytes_min", default: "256MiB", kind: Kind::Bytes { min: 0, max: 1 << 50 },
+        doc: "Free space that is always left on the disk of work_dir: below it no request file is written and no result fetched. 0B to 1024TiB." },
     Key { path: "filters.target_states", default: "", kind: Kind::Filter,
         doc: "Only these values of the level 'state': a list, or {start, end}. Absent: all." },
     Key { path: "filters.target_years", default: "", kind: Kind::Filter,

@@ -173,7 +173,10 @@ fn next(call: Call, status: u16, fault: &Fault, answer: &HttpAnswer<'_>) -> Next
             quota: fault.quota(),
         };
     }
-    if (400..500).contains(&status) && fault.lower.contains("not in an active state") {
+    // A file that a create names may become usable; what never will is told by other words.
+    let unready = fault.lower.contains("not in an active state")
+        || (call == Call::CreateBatch && fault.status == "FAILED_PRECONDITION");
+    if (400..500).contains(&status) && unready {
         return Next::NotReady;
     }
     let may_not_exist = fault.lower.contains("or it may not exist");

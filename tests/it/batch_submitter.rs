@@ -261,7 +261,8 @@ async fn lines_stay_within_the_limit_of_bytes() {
     let sizes = writer(&sandbox).measure(&pages, &*sandbox.tree).await;
     let mut sandbox = sandbox;
     // Two lines fit and a third does not.
-    let bytes_max = sizes[0].line_bytes * 2 + sizes[0].line_bytes / 2;
+    let line_bytes = sizes[0].as_ref().unwrap().line_bytes;
+    let bytes_max = line_bytes * 2 + line_bytes / 2;
     sandbox.plan.submitter.limits.bytes_max = bytes_max;
     let scene = Scene::on(sandbox);
     scene.tick_after(0).await;

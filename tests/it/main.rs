@@ -2,10 +2,12 @@
 
 mod adoption;
 mod batch_submitter;
+mod disk;
 mod kit;
 mod pipeline;
 mod poller;
 mod props;
+mod remote_bytes;
 mod result_processor;
 mod scanner;
 mod schema;

@@ -12,6 +12,7 @@
 
 mod books;
 mod cli;
+mod disk;
 mod doctor;
 mod kill;
 mod kit;

@@ -22,6 +22,8 @@ pub(super) struct Found {
     pub doubted: Vec<BatchRow>,
     /// Why nothing is submitted.
     pub halts: Vec<HaltRow>,
+    /// Why pages could not be measured for a batch, if our own disk is at fault.
+    pub disk: Option<String>,
 }
 
 /// How many waiting pages are looked at for one batch, as a multiple of its page limit: pages that
@@ -34,12 +36,14 @@ const LIVE_LISTED: u64 = 10_000;
 impl Desk {
     /// Plans what can be planned, then lists what is to be submitted and what is in doubt.
     pub(super) async fn look(&self, more_may_come: bool) -> Result<Found, StateError> {
+        let mut disk = None;
         loop {
             let halts = answered(self.peers.state.send(ListHalts {}).await)?;
             let live = self.live().await?;
             let full = live.len() >= self.live_max(&live);
-            if full || !halts.is_empty() || !self.plan(more_may_come, &live).await? {
-                return Ok(self.found(live, halts));
+            let may_plan = !full && halts.is_empty();
+            if !may_plan || !self.plan(more_may_come, &live, &mut disk).await? {
+                return Ok(self.found(live, halts, disk));
             }
         }
     }
@@ -142,12 +146,13 @@ impl Desk {
         answered(self.peers.state.send(ListBatches { states, limit }).await)
     }
 
-    fn found(&self, live: Vec<BatchRow>, halts: Vec<HaltRow>) -> Found {
+    fn found(&self, live: Vec<BatchRow>, halts: Vec<HaltRow>, disk: Option<String>) -> Found {
         let now = self.ports.clock.now();
         let mut found = Found {
             due: Vec::new(),
             doubted: Vec::new(),
             halts,
+            disk,
         };
         let halted = !found.halts.is_empty();
         for row in live {
@@ -180,7 +185,12 @@ impl Desk {
     }
 
     /// Plans one batch if there is one to plan; says whether it did.
-    async fn plan(&self, more_may_come: bool, live: &[BatchRow]) -> Result<bool, StateError> {
+    async fn plan(
+        &self,
+        more_may_come: bool,
+        live: &[BatchRow],
+        disk: &mut Option<String>,
+    ) -> Result<bool, StateError> {
         let now = self.ports.clock.now();
         // Asked before the list is: what can no longer come by now stands in the list.
         let more = more_may_come || self.more_can_come().await?;
@@ -197,7 +207,9 @@ impl Desk {
             return Ok(false);
         };
         let oldest = uploaded.oldest;
-        let Some(packed) = self.pack(uploaded, limits).await else {
+        let mut not_given = None;
+        let Some(packed) = self.pack(uploaded, limits, &mut not_given).await else {
+            *disk = not_given;
             return Ok(false);
         };
         match pack::timing(&packed, oldest, self.options.fill_wait, more, now) {
@@ -232,7 +244,12 @@ impl Desk {
         Ok(true)
     }
 
-    async fn pack(&self, uploaded: Uploaded, limits: Limits) -> Option<Packed> {
+    async fn pack(
+        &self,
+        uploaded: Uploaded,
+        limits: Limits,
+        disk: &mut Option<String>,
+    ) -> Option<Packed> {
         let sizes = self
             .writer
             .measure(&uploaded.pages, &*self.ports.source)
@@ -241,13 +258,17 @@ impl Desk {
             .pages
             .into_iter()
             .zip(sizes)
-            .map(|(page, size)| Candidate {
-                key: page.key,
-                // Pages that stand alone may stand together.
-                predecessor: page.predecessor.filter(|_| self.options.chained),
-                line_bytes: size.line_bytes,
-                tokens: size.tokens,
-                batch_size_max: page.batch_size_max,
+            .filter_map(|(page, size)| {
+                // A page whose label the disk does not give now joins a later batch.
+                let size = size.map_err(|error| *disk = Some(error.to_string())).ok()?;
+                Some(Candidate {
+                    key: page.key,
+                    // Pages that stand alone may stand together.
+                    predecessor: page.predecessor.filter(|_| self.options.chained),
+                    line_bytes: size.line_bytes,
+                    tokens: size.tokens,
+                    batch_size_max: page.batch_size_max,
+                })
             })
             .collect();
         pack::pack(&candidates, limits)

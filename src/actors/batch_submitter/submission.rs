@@ -8,13 +8,14 @@ use crate::actors::activity::answered;
 use crate::actors::brake;
 use crate::actors::ending::Ending;
 use crate::actors::state::messages::{
-    BatchRow, BeginSubmit, ForgetJsonl, ListMembers, Member, RecordJsonlUploaded, RecordSpooled,
-    RecordSubmit, StateError, StoredFile,
+    BatchRow, BeginSubmit, ForgetJsonl, HeldBytes, ListMembers, Member, RecordJsonlUploaded,
+    RecordSpooled, RecordSubmit, StateError, StoredFile,
 };
+use crate::actors::uploader::transfer::TransferError;
 use crate::decide::pace::PaceEvent;
-use crate::decide::retry;
+use crate::decide::{retry, storage};
 use crate::domain::batch::{AbandonCode, BatchEvent};
-use crate::domain::failure::ApiError;
+use crate::domain::failure::{ApiError, Next};
 use crate::domain::ids::Sha256Hex;
 use crate::domain::remote::RemoteBatch;
 use crate::notices;
@@ -29,6 +30,8 @@ pub enum SubmissionEnd {
     /// A definite no this time; the row says when to go on. With words when the account is at
     /// fault.
     Parked { account: Option<String> },
+    /// Our own disk does not take or give what is needed; nothing was changed.
+    Disk { reason: String },
     /// The batch will never be sent; so many pages are free again.
     Ended { released: u64 },
 }
@@ -112,9 +115,14 @@ impl Submission {
             return Ok(Spooled::Ready(sha256.clone(), *bytes));
         }
         let writer = Rc::clone(&self.desk.writer);
-        let built = writer
-            .build(&self.row.batch, members, &self.desk.ports)
-            .await;
+        let built = match sink.room().await {
+            Ok(()) => {
+                writer
+                    .build(&self.row.batch, members, &self.desk.ports)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
         let Built {
             sha256,
             bytes,
@@ -124,10 +132,8 @@ impl Submission {
         } = match built {
             Ok(built) => built,
             Err(error) => {
-                return self
-                    .local_trouble(error.to_string())
-                    .await
-                    .map(Spooled::Later);
+                let reason = format!("the lines file of {}: {error}", self.row.batch);
+                return Ok(Spooled::Later(SubmissionEnd::Disk { reason }));
             }
         };
         for (key, failure) in &refused {
@@ -194,6 +200,14 @@ impl Submission {
             let batch = self.row.batch.clone();
             answered(desk.peers.state.send(ForgetJsonl { batch, at: now }).await)?;
         }
+        let held = answered(desk.peers.state.send(HeldBytes { at: now }).await)?;
+        let held = held + desk.ports.transfer.reserved();
+        if !storage::lines_fit(held, bytes, desk.options.storage_budget_bytes) {
+            let words = format!(
+                "the lines file ({bytes} bytes) waits for room in the provider's store, where {held} bytes are ours"
+            );
+            return self.parked(words, false).await.map(Err);
+        }
         let upload = Upload {
             display_name: format!("{}-lines-{}", desk.options.file_name_prefix, self.row.batch),
             mime: LINES_MIME.to_owned(),
@@ -201,22 +215,37 @@ impl Submission {
             bytes,
             sha256,
         };
-        let file = match desk.ports.transfer.send(&upload).await {
-            Ok(file) => file,
+        desk.ports.transfer.reserve(bytes);
+        let sent = self.send_and_record(&upload).await;
+        desk.ports.transfer.release(bytes);
+        match sent? {
+            Ok(file) => Ok(Ok(file)),
+            Err(failed) if matches!(failed.last.next, Next::Local) => {
+                let reason = failed.last.message;
+                Ok(Err(SubmissionEnd::Disk { reason }))
+            }
             Err(failed) => {
                 let account = brake::heed(&desk.peers.state, &failed.last, now).await?;
                 let words = format!("the lines file could not be uploaded: {}", failed.last);
-                return self.parked(words, account).await.map(Err);
+                self.parked(words, account).await.map(Err)
             }
+        }
+    }
+
+    async fn send_and_record(
+        &self,
+        upload: &Upload,
+    ) -> Result<Result<StoredFile, TransferError>, StateError> {
+        let file = match self.desk.ports.transfer.send(upload).await {
+            Ok(file) => file,
+            Err(failed) => return Ok(Err(failed)),
         };
-        let batch = self.row.batch.clone();
-        let at = desk.ports.clock.now();
         let record = RecordJsonlUploaded {
-            batch,
+            batch: self.row.batch.clone(),
             file: file.clone(),
-            at,
+            at: self.desk.ports.clock.now(),
         };
-        answered(desk.peers.state.send(record).await)?;
+        answered(self.desk.peers.state.send(record).await)?;
         Ok(Ok(file))
     }
 
@@ -322,14 +351,6 @@ impl Submission {
         self.record(BatchEvent::SubmitRefused { until }, words)
             .await?;
         Ok(SubmissionEnd::Parked { account })
-    }
-
-    async fn local_trouble(&self, words: String) -> Result<SubmissionEnd, StateError> {
-        self.parked(
-            format!("the lines file could not be written: {words}"),
-            false,
-        )
-        .await
     }
 
     /// Ends the batch; members that are still in it go back uncounted.

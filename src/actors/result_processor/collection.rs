@@ -26,6 +26,7 @@ use crate::domain::page::PageStage;
 use crate::domain::remote::RemoteOutput;
 use crate::notices;
 use crate::ports::file_api::Collected;
+use crate::ports::page_source::SourceError;
 
 /// The pause after a fetch that failed, as a share of the time that the results have been waited
 /// for, and at most.
@@ -103,6 +104,9 @@ impl Collection {
         {
             return Ok(Ok(raw.clone()));
         }
+        // The results are written whole before anything else is; where there is little room, they stay
+        // with the provider.
+        self.shop.ports.sink.room().await?;
         match self.fetch(path.clone()).await {
             Ok(Collected { bytes, sha256 }) => {
                 notices::ResultsFetched {
@@ -116,6 +120,7 @@ impl Collection {
                     sha256,
                 }))
             }
+            Err(error) if matches!(error.next, Next::Local) => Err(disk_fault(&path, error)),
             Err(error) => self.not_fetched(error).await.map(Err),
         }
     }
@@ -146,10 +151,10 @@ impl Collection {
         }
         .emit();
         if !matches!(error.next, Next::Missing) || waited < self.shop.options.results_wait {
-            let local = matches!(error.next, Next::Local | Next::Missing);
+            let expected = matches!(error.next, Next::Missing);
             let floor = self.shop.options.again_after;
             return Ok(CollectionEnd::NotYet {
-                trouble: (!local).then_some(error.message),
+                trouble: (!expected).then_some(error.message),
                 pause: (waited / PAUSE_SHARE).clamp(floor, PAUSE_MAX.max(floor)),
             });
         }
@@ -423,6 +428,16 @@ pub(super) fn priced(shop: &Shop, facts: AnswerFacts) -> AnswerFacts {
         cost_nanos,
         ..facts
     }
+}
+
+/// A download that our own disk stopped.
+fn disk_fault(path: &Path, error: ApiError) -> CollectionError {
+    CollectionError::Disk(SourceError {
+        path: path.to_string_lossy().into_owned(),
+        message: error.message,
+        missing: false,
+        disk: true,
+    })
 }
 
 /// Splits a list into runs of at most `size`.

@@ -36,6 +36,10 @@ pub enum StateError {
     CorruptRow { thing: String, fault: String },
     #[error("{open} pages of batch {batch} have no outcome yet")]
     StillOpen { batch: BatchId, open: u64 },
+    /// The disk below the database is full, read-only, gone or failing. StateActor waits for it; only
+    /// who comes when the state is being closed hears of it.
+    #[error("the disk of the database is at fault: {0}")]
+    Disk(String),
     #[error("database: {0}")]
     Db(String),
     #[error("the state is closed")]
@@ -122,6 +126,10 @@ messages! {
 
     /// What came of claimed pages. A record for a page that is no longer Uploading is refused.
     RecordUploads { run: RunId, uploads: Vec<UploadRecord>, at: Timestamp } -> ();
+
+    /// Bytes of ours that count against the provider's store: images, lines and results, those of live
+    /// jobs by estimate.
+    HeldBytes { at: Timestamp } -> u64;
 
     /// Remote files of ours that nobody needs any more (state `deleting`), oldest first.
     ListDeletable { limit: u64, at: Timestamp } -> Vec<LedgerFile>;

@@ -61,7 +61,7 @@ impl Apply for ClaimPages {
         pages.write(tx, rules, self.at).await?;
         Ok(Claimed {
             pages: claimed,
-            remote_bytes: remote_files::held_bytes(tx, self.at).await?,
+            remote_bytes: remote_files::reserved_bytes(tx, self.at).await?,
         })
     }
 }

@@ -28,6 +28,7 @@ pub async fn send(
     }
     Ok(sent)
 }
+use crate::domain::time::Timestamp;
 
 /// The image is in the store.
 pub fn stored(key: RecordKey, file: StoredFile, facts: ImageFacts) -> UploadRecord {
@@ -55,6 +56,18 @@ pub fn image_refused(key: RecordKey, fault: &ImageFault) -> UploadRecord {
         failure: Some((failure(error, fault.to_string()), Counted::Yes)),
         cycle_spent: false,
         note: fault.to_string(),
+    }
+}
+
+/// Our own disk does not give the image now; nothing is held against the page.
+pub fn disk_failed(key: RecordKey, until: Timestamp, reason: &str) -> UploadRecord {
+    UploadRecord {
+        key,
+        event: PageEvent::UploadDeferred { until: Some(until) },
+        stored: None,
+        failure: None,
+        cycle_spent: false,
+        note: reason.to_owned(),
     }
 }
 

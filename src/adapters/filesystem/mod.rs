@@ -7,9 +7,11 @@
 mod durable;
 mod image;
 mod image_end;
+mod leftovers;
 mod outputs;
 pub mod place;
 mod raw;
+mod room;
 mod sink;
 mod source;
 mod spool;

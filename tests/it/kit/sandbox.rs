@@ -175,6 +175,13 @@ impl Sandbox {
         ask(&db, question).await
     }
 
+    /// Changes rows beside the state, as no stage does.
+    pub async fn execute(&self, sql: &str) {
+        use sea_orm::ConnectionTrait;
+        let db = beside(&self.folder.path().join("state.db")).await;
+        db.execute_unprepared(sql).await.unwrap();
+    }
+
     /// The line to a root that only remembers.
     pub fn root(&self) -> Root {
         Root {
@@ -504,6 +511,7 @@ fn plan(tree: &MemoryTree) -> Plan {
             },
             live_max: 2,
             fill_wait: Duration::from_secs(5),
+            storage_budget_bytes: 1 << 30,
             life_min: 26 * HOUR,
             lines_life_min: 26 * HOUR,
             create: CreateRules {

@@ -443,3 +443,13 @@ pub struct AdoptedBatch {
     /// Members that stayed out, and why.
     pub refused: Vec<(RecordKey, String)>,
 }
+
+impl Summary {
+    /// How many pages are in a stage.
+    pub fn pages_in(&self, stage: PageStage) -> u64 {
+        self.pages
+            .iter()
+            .find(|(known, _)| *known == stage)
+            .map_or(0, |(_, count)| *count)
+    }
+}
