@@ -2,6 +2,8 @@
 //! out the handle that everything else (the program, a test, another program) drives it by.
 
 pub mod from_settings;
+mod manifests;
+pub mod reconcile;
 mod start_up;
 mod sweep;
 
@@ -17,7 +19,6 @@ use crate::actors::batch_submitter::{
     BatchSubmitter, BatchSubmitterOptions, BatchSubmitterPeers, BatchSubmitterPorts, LineWriter,
     Prices,
 };
-use crate::actors::blocking::sha256;
 use crate::actors::conductor::{Begin, Conductor, ConductorOptions, RunEnd, Stages, Stop};
 use crate::actors::poller::{Poller, PollerOptions, PollerPeers};
 use crate::actors::result_processor::{
@@ -42,7 +43,9 @@ use crate::report;
 
 pub use start_up::StartError;
 
-use start_up::{OWNER_CHARACTERS, open_run, prepare_disk, recover_state, refuse_other_keys};
+use start_up::{
+    file_prefix, open_run, prepare_disk, recover_state, refuse_other_keys, refuse_unknown,
+};
 
 /// What a run needs from the world.
 #[derive(Clone)]
@@ -94,6 +97,7 @@ pub struct Running {
     conductor: Addr<Conductor>,
     clock: Rc<dyn Clock>,
     files: Rc<dyn FileApi>,
+    sink: Rc<dyn ResultSink>,
     file_prefix: String,
     /// Whether the provider was reached at all.
     contacted: Rc<Cell<bool>>,
@@ -122,12 +126,10 @@ pub async fn start(
     let clock = Rc::clone(&world.clock);
     recover_state(&state, &*clock).await?;
     refuse_other_keys(&state, &plan.uploader.key_fingerprint).await?;
+    refuse_unknown(&manifests::tidy(&world.sink, &state).await?)?;
     prepare_disk(&world, &state).await?;
     let started = open_run(&plan, &state, &*clock).await?;
-    // Files of this state are told from those of every other by the beginning of their names.
-    let owner = sha256(started.first_run.as_bytes());
-    let prefix = &plan.uploader.display_name_prefix;
-    let file_prefix = format!("{prefix}-{}", &owner.as_str()[..OWNER_CHARACTERS]);
+    let file_prefix = file_prefix(&plan.uploader.display_name_prefix, &started.first_run);
     plan.uploader.display_name_prefix = file_prefix.clone();
     plan.submitter.file_name_prefix = file_prefix.clone();
     // Pages that are freed while earlier results are collected wait until all of them are.
@@ -152,6 +154,7 @@ pub async fn start(
     };
     let run = plan.run.clone();
     let files = Rc::clone(&world.files);
+    let sink = Rc::clone(&world.sink);
     let stages = start_stages(world, plan, &state, &conductor, &root);
     conductor.do_send(Begin {
         stages: stages.for_root(),
@@ -162,6 +165,7 @@ pub async fn start(
         conductor,
         clock,
         files,
+        sink,
         file_prefix,
         contacted,
         finished,
@@ -432,6 +436,7 @@ impl Running {
             conductor: _,
             clock,
             files,
+            sink,
             file_prefix,
             contacted,
             finished,
@@ -447,6 +452,9 @@ impl Running {
             && let Err(error) = sweep::sweep(&files, &state, &file_prefix).await
         {
             tracing::error!(reason = %error, "the state could not be asked about remote files");
+        }
+        if let Err(error) = manifests::tidy(&sink, &state).await {
+            tracing::error!(reason = %error, "the state could not be asked about batches");
         }
         let status = match &end {
             RunEnd::Done(_) => RunStatus::Completed,

@@ -33,6 +33,7 @@ use crate::ports::result_sink::ResultSink;
 mod desk;
 mod lines;
 mod lookup;
+mod manifest;
 mod probe;
 mod submission;
 

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod dry_run;
 pub mod emulator;
 pub mod exit;
@@ -9,6 +10,7 @@ pub mod failures;
 pub mod init;
 pub mod logging;
 pub mod progress;
+pub mod reconcile;
 pub mod resume;
 pub mod run;
 pub mod status;
@@ -29,6 +31,7 @@ Examples:
   pagemill demo                     see it work: no key, no files needed
   pagemill init                     write a starter configuration into this folder
   pagemill config check             say what is wrong with it, all at once
+  pagemill doctor                   say whether key, model, disk and database are fit for it
   pagemill run --dry-run            say what a run would do; opens no socket
   pagemill run --limit 20           try it on twenty pages
   pagemill run                      work until nothing is left to do
@@ -75,6 +78,10 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Show what went wrong: failures by type, and the newest ones
     Failures(failures::FailuresArgs),
+    /// Check key, model, clock, disk, folders, database and prompt; costs nothing
+    Doctor(doctor::DoctorArgs),
+    /// Compare the database with the provider, and rebuild one that was lost
+    Reconcile(reconcile::ReconcileArgs),
     /// End what keeps submission halted; the next run submits again
     Resume(resume::ResumeArgs),
     /// Check, show or describe the configuration

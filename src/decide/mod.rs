@@ -6,9 +6,11 @@
 pub mod brake;
 pub mod cadence;
 pub mod cost;
+pub mod doctor;
 pub mod pace;
 pub mod pack;
 pub mod poll;
+pub mod reconcile;
 pub mod recover;
 pub mod release;
 pub mod retry;

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod image;
 pub mod late;
 pub mod layout;
+pub mod manifest;
 pub mod pace;
 pub mod page;
 pub mod remote;

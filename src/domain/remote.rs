@@ -120,6 +120,16 @@ pub struct RemoteStats {
     pub failed: Option<u64>,
 }
 
+/// A model, as far as anybody asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteModel {
+    /// With `models/`.
+    pub name: String,
+    /// What it may be asked, such as `batchGenerateContent`; empty when the provider does not say.
+    pub methods: Vec<String>,
+    pub output_tokens_max: Option<u64>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

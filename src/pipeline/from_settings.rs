@@ -104,10 +104,10 @@ const RESUME_PAUSE: Duration = Duration::from_millis(500);
 /// The longest JSON answer that is read; a job with its results inside is the longest there is.
 const BODY_BYTES_MAX: usize = 256 << 20;
 
-/// The real world: the provider over HTTP, the folders, the clock, randomness.
-pub fn world(settings: &Settings) -> Result<World, PlanError> {
+/// The provider over HTTP. Opens no connection.
+pub fn client(settings: &Settings) -> Result<GeminiClient, PlanError> {
     let key = settings.api_key.as_ref().ok_or(PlanError::NoKey)?;
-    let client = Rc::new(GeminiClient::new(GeminiOptions {
+    Ok(GeminiClient::new(GeminiOptions {
         base_url: settings.api.base_url.clone(),
         version: settings.api.version.clone(),
         api_key: SecretText::new(key.expose()),
@@ -116,7 +116,12 @@ pub fn world(settings: &Settings) -> Result<World, PlanError> {
         chunk_bytes: CHUNK_BYTES,
         body_bytes_max: BODY_BYTES_MAX,
         resume_pause: RESUME_PAUSE,
-    })?);
+    })?)
+}
+
+/// The real world: the provider over HTTP, the folders, the clock, randomness.
+pub fn world(settings: &Settings) -> Result<World, PlanError> {
+    let client = Rc::new(client(settings)?);
     let tree = Rc::new(filesystem(settings));
     Ok(World {
         files: client.clone(),

@@ -5,6 +5,7 @@ use actix::Addr;
 
 use super::{Plan, World};
 use crate::actors::activity::answered;
+use crate::actors::blocking::sha256;
 use crate::actors::state::StateActor;
 use crate::actors::state::messages::{
     ApplyRecovery, BatchRow, ListBatches, ListInterrupted, RecipeRow, RunStarted, StartRun,
@@ -32,10 +33,22 @@ pub enum StartError {
         theirs: String,
         ours: String,
     },
+    #[error(
+        "{batches} batches were sent that this database does not know ({first} and so on): it was \
+         lost, or put back from an old copy, and their pages would be paid for again. Bring it up \
+         to date first: pagemill reconcile --apply"
+    )]
+    UnknownBatches { batches: usize, first: String },
 }
 
 /// How much of the owner's hash stands in the names of remote files.
-pub(super) const OWNER_CHARACTERS: usize = 12;
+const OWNER_CHARACTERS: usize = 12;
+
+/// Files of one state are told from those of every other by the beginning of their names.
+pub(super) fn file_prefix(prefix: &str, first_run: &str) -> String {
+    let owner = sha256(first_run.as_bytes());
+    format!("{prefix}-{}", &owner.as_str()[..OWNER_CHARACTERS])
+}
 
 /// Under another key live jobs look missing, and what is missing would be bought again.
 pub(super) async fn refuse_other_keys(
@@ -63,6 +76,17 @@ pub(super) async fn refuse_other_keys(
             batches: others.len(),
             theirs: row.key_fingerprint.to_string(),
             ours: ours.to_string(),
+        }),
+    }
+}
+
+/// A database that does not know what was sent would send it again.
+pub(super) fn refuse_unknown(unknown: &[BatchId]) -> Result<(), StartError> {
+    match unknown.first() {
+        None => Ok(()),
+        Some(first) => Err(StartError::UnknownBatches {
+            batches: unknown.len(),
+            first: first.to_string(),
         }),
     }
 }

@@ -16,7 +16,7 @@ use crate::notices;
 use crate::ports::file_api::FileApi;
 
 /// Pages of the remote listing that are read at most; beyond them files expire by themselves.
-const PAGES_MAX: usize = 2_000;
+pub(super) const PAGES_MAX: usize = 2_000;
 /// Deletions that run side by side.
 const DELETIONS: usize = 8;
 
@@ -89,7 +89,7 @@ fn is_ours(name: &str, prefix: &str) -> bool {
 const TRIES: u32 = 3;
 
 /// Makes a call until it succeeds, is refused for good, or has been tried often enough.
-async fn with_tries<T, F>(call: impl Fn() -> F) -> Result<T, ApiError>
+pub(super) async fn with_tries<T, F>(call: impl Fn() -> F) -> Result<T, ApiError>
 where
     F: Future<Output = Result<T, ApiError>>,
 {

@@ -80,6 +80,21 @@ pub trait ResultSink {
     /// Removes the spool file of a batch, if it is there.
     async fn remove_spool(&self, batch: &BatchId) -> Result<(), SourceError>;
 
+    /// Keeps, beside the database, what is needed to know a batch again without it.
+    async fn write_manifest(&self, batch: &BatchId, text: Vec<u8>) -> Result<(), SourceError>;
+
+    /// The batches that have a manifest, in order.
+    async fn manifests(&self) -> Result<Vec<BatchId>, SourceError>;
+
+    /// The manifest of a batch.
+    async fn manifest(&self, batch: &BatchId) -> Result<Vec<u8>, SourceError>;
+
+    /// Removes the manifest of a batch, if it is there.
+    async fn remove_manifest(&self, batch: &BatchId) -> Result<(), SourceError>;
+
+    /// What the raw results of a batch are on disk, if they are there, whole.
+    async fn raw_facts(&self, batch: &BatchId) -> Result<Option<Written>, SourceError>;
+
     /// The path under which the raw results of a batch are kept.
     fn raw_path(&self, batch: &BatchId) -> PathBuf;
 

@@ -27,6 +27,7 @@ pub enum Call {
     ListFiles,
     DeleteFile,
     Download,
+    GetModel,
 }
 
 impl Call {
@@ -43,6 +44,7 @@ impl Call {
             Self::ListFiles => "list files",
             Self::DeleteFile => "delete a file",
             Self::Download => "download a file",
+            Self::GetModel => "look at the model",
         }
     }
 
@@ -58,7 +60,8 @@ impl Call {
             | Self::ListBatches
             | Self::GetFile
             | Self::ListFiles
-            | Self::Download => Effect::None,
+            | Self::Download
+            | Self::GetModel => Effect::None,
         }
     }
 

@@ -6,6 +6,8 @@
 pub mod error;
 pub mod file;
 mod loose;
+pub mod manifest;
+pub mod model;
 pub mod operation;
 pub mod request;
 pub mod response;

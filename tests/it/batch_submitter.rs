@@ -20,6 +20,7 @@ use pagemill::domain::halt::HaltReason;
 use pagemill::domain::ids::RecordKey;
 use pagemill::domain::page::{PageEvent, PageStage};
 use pagemill::ports::batch_api::BatchApi;
+use pagemill::ports::result_sink::ResultSink;
 
 use crate::kit::fake_provider::Script;
 use crate::kit::memory_tree::sha256;
@@ -174,6 +175,44 @@ async fn a_full_batch_is_sent_at_once_and_no_batch_is_over_its_limit() {
     assert_eq!(sizes, [4, 4], "the ninth page waits for company");
     assert_eq!(seen(&scene.submitted).await.len(), 2);
     assert_eq!(scene.count(PageStage::Uploaded).await, 1);
+}
+
+#[actix::test]
+async fn p8_no_job_is_created_before_its_manifest_is_on_disk() {
+    let scene = Scene::new(2, |_| {}).await;
+    scene.sandbox.tree.failing_manifests.set(1);
+    scene.tick_after(0).await;
+    assert_eq!(scene.creates(), 0);
+    assert_eq!(scene.batch_stages().await, [BatchStage::Planned]);
+    assert_eq!(scene.count(PageStage::Batched).await, 2);
+    scene.tick_after(3600).await;
+    assert_eq!(scene.creates(), 1);
+    let batches = scene.sandbox.tree.manifests().await.unwrap();
+    let text = scene.sandbox.tree.manifest(&batches[0]).await.unwrap();
+    let kept = pagemill::wire::manifest::decode(&text).unwrap();
+    assert!(kept.lines.unwrap().file.is_some());
+    let keys: Vec<&str> = kept.members.iter().map(|one| one.key.as_str()).collect();
+    assert_eq!(keys, ["book:10", "book:20"]);
+    assert!(kept.members.iter().all(|one| one.prompt_sha256.is_some()));
+}
+
+#[actix::test]
+async fn a_batch_that_will_never_be_sent_leaves_no_manifest() {
+    let scene = Scene::new(2, |_| {}).await;
+    scene.script([(); 9].map(|()| Script::Refused(Next::Refused)));
+    scene.tick_after(0).await;
+    for _ in 0..5 {
+        scene.tick_after(3600).await;
+    }
+    assert!(scene.batch_stages().await.contains(&BatchStage::Abandoned));
+    let batches = scene.sandbox.batches().await;
+    let given_up = batches
+        .iter()
+        .filter(|row| row.state.stage() == BatchStage::Abandoned);
+    let kept = scene.sandbox.tree.manifests().await.unwrap();
+    for row in given_up {
+        assert!(!kept.contains(&row.batch), "{}", row.batch);
+    }
 }
 
 #[actix::test]

@@ -1,5 +1,6 @@
 //! The integration tests: one binary, a module per subject.
 
+mod adoption;
 mod batch_submitter;
 mod disk;
 mod field_notes;

@@ -13,7 +13,9 @@
 mod books;
 mod cli;
 mod disk;
+mod doctor;
 mod kill;
 mod kit;
 mod limits;
+mod reconcile;
 mod whole;

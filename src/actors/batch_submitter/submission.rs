@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::Desk;
 use super::lines::Built;
+use super::{Desk, manifest};
 use crate::actors::activity::answered;
 use crate::actors::brake;
 use crate::actors::ending::Ending;
@@ -80,6 +80,10 @@ impl Submission {
             Ok(file) => file,
             Err(end) => return Ok(end),
         };
+        if let Err(error) = manifest::keep(&self.desk, &batch).await? {
+            let words = format!("the batch's manifest could not be written: {error}");
+            return self.parked(words, false).await;
+        }
         let at = self.desk.ports.clock.now();
         answered(
             state
@@ -373,6 +377,7 @@ impl Submission {
         let state = &self.desk.peers.state;
         let released = ending.record(state, release, &brake, now).await?;
         self.remove_spool().await;
+        manifest::forget(&self.desk, &self.row.batch).await;
         Ok(SubmissionEnd::Ended { released })
     }
 

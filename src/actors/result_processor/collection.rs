@@ -81,6 +81,7 @@ impl Collection {
         self.judge_unanswered(&index, &members).await?;
         let (settled, counts) = self.settle(index.counts).await?;
         let released = settled.released;
+        self.forget_manifest().await;
         let brake = self.shop.options.brake;
         let (state, now) = (&self.shop.peers.state, self.now());
         brake.press(state, now).await?;
@@ -403,6 +404,14 @@ impl Collection {
         }
         .emit();
         Ok((settled, lines))
+    }
+
+    /// Nothing of a settled batch is left to be found again.
+    async fn forget_manifest(&self) {
+        let sink = &self.shop.ports.sink;
+        if let Err(error) = sink.remove_manifest(&self.row.batch).await {
+            notices::LeftOnDisk { fault: &error }.emit();
+        }
     }
 
     async fn report(&self, settled: Settled, lines: LineCounts) -> Result<(), CollectionError> {

@@ -11,6 +11,7 @@ use crate::domain::ids::{
     BatchId, KeyFingerprint, RecipeHash, RecordKey, RemoteName, RunId, ScopeToken, Sha256Hex,
 };
 use crate::domain::late::{LateEvent, LateState};
+use crate::domain::manifest::{BatchManifest, JobFound};
 use crate::domain::pace::Pace;
 use crate::domain::page::{IllegalTransition, PageEvent};
 use crate::domain::remote::{RemoteOutput, RemoteStats};
@@ -254,6 +255,39 @@ messages! {
     /// Keeps the report of a batch.
     RecordReport { batch: BatchId, name: String, markdown: String, at: Timestamp } -> ();
 
+    // ---- a database that is behind what happened ----
+
+    /// What is needed to adopt the job of a batch without this database.
+    DescribeBatch { batch: BatchId } -> BatchManifest;
+
+    /// How those of these batches stand that are known.
+    StagesOfBatches { batches: Vec<BatchId> } -> Vec<(BatchId, crate::domain::batch::BatchStage)>;
+
+    /// Inserts a batch that is not known, with its run, recipe, pages, images and attempts, as far
+    /// as it came. Members that are done or held elsewhere stay out, each with a sentence; where
+    /// that is every member, so does the batch.
+    AdoptBatch {
+        manifest: BatchManifest,
+        found: JobFound,
+        /// The members' rows, for those that are not known.
+        pages: Vec<NewPage>,
+        scope: ScopeToken,
+        /// Whose key sees the job.
+        key_fingerprint: KeyFingerprint,
+        config_snapshot: String,
+        config_sha256: Sha256Hex,
+        at: Timestamp,
+    } -> AdoptedBatch;
+
+    /// Brings a batch that is known to where its job, or its results, are.
+    AdoptJob { batch: BatchId, found: JobFound, at: Timestamp } -> BatchState;
+
+    /// Counts pages as done whose valid output was found, wherever they stand outside of batches;
+    /// gives how many.
+    AdoptOutputs { outputs: Vec<AdoptedOutput>, at: Timestamp } -> u64;
+
+    /// The provider does not have these files any more: pages that wait with one are uploaded again.
+    ForgetFiles { files: Vec<RemoteName>, at: Timestamp } -> u64;
     // ---- jobs beside or after their batches ----
 
     /// Begins to watch further jobs of these batches; gives how many are new.

@@ -11,8 +11,12 @@ pub mod messages;
 pub mod open;
 pub mod read;
 pub mod rows;
+pub mod whereabouts;
 
+mod adoption;
 mod batches;
+mod catching_up;
+mod describe;
 mod disk;
 mod endings;
 mod halts;

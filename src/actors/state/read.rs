@@ -43,6 +43,21 @@ pub async fn open_read_only(path: &Path) -> Result<DatabaseConnection, OpenError
     })
 }
 
+/// Reads the whole database through; gives the words of the first damage.
+pub async fn damage(conn: &impl ConnectionTrait) -> StateResult<Option<String>> {
+    let words = super::sql::texts(conn, "PRAGMA quick_check(1)", []).await?;
+    Ok((words != ["ok"]).then(|| words.join(" ")))
+}
+
+/// The key fingerprints that batches with the provider (or perhaps there) were made under, and how
+/// many of each.
+pub async fn keys_in_use(conn: &impl ConnectionTrait) -> StateResult<Vec<(String, u64)>> {
+    let sql = "SELECT key_fingerprint AS word, count(*) AS count FROM submissions
+               WHERE state IN ('submitting','in doubt','submitted','ready')
+               GROUP BY key_fingerprint ORDER BY 1";
+    counts(conn, sql, []).await
+}
+
 /// The figures of `pagemill status`, for one scope or for all.
 pub async fn summarize(
     conn: &impl ConnectionTrait,

@@ -16,7 +16,7 @@ use super::{Apply, Rules, questions};
 use crate::domain::ids::{BatchId, RecordKey};
 use crate::domain::page::PageStage;
 
-const FIRST_RUN: &str = "
+pub(super) const FIRST_RUN: &str = "
     SELECT run_id || ' ' || started_at FROM runs ORDER BY created_at, run_id LIMIT 1";
 
 impl Apply for StartRun {
@@ -60,7 +60,11 @@ impl Apply for StartRun {
 }
 
 /// A recipe never changes: its hash is its name.
-async fn store_recipe(tx: &DatabaseTransaction, recipe: &RecipeRow, at: &str) -> StateResult<()> {
+pub(super) async fn store_recipe(
+    tx: &DatabaseTransaction,
+    recipe: &RecipeRow,
+    at: &str,
+) -> StateResult<()> {
     let RecipeRow {
         hash,
         prompt_name,

@@ -17,8 +17,9 @@ use super::sql::{
 };
 use super::{Apply, Rules};
 use crate::domain::failure::ErrorType;
-use crate::domain::ids::{RecordKey, ScopeToken};
+use crate::domain::ids::{RecordKey, RunId, ScopeToken};
 use crate::domain::page::{PageEvent, PageStage, SEEN};
+use crate::domain::time::Timestamp;
 
 impl Apply for ApplyScan {
     type Reply = ();
@@ -53,37 +54,8 @@ impl ApplyScan {
     }
 
     async fn register(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<()> {
-        let mut found: Vec<&NewPage> = self.changes.register.iter().collect();
-        found.sort_by(|a, b| a.key.cmp(&b.key));
-        found.dedup_by(|a, b| a.key == b.key);
-        for chunk in found.chunks(CHUNK_ROWS) {
-            let waited_for = chunk.iter().filter_map(|page| page.waits_for.as_ref());
-            let open = passable(tx, rules, waited_for).await?;
-            let list = json_list(chunk.iter().map(|page| {
-                let waits_for = still_waits(&page.key, page.waits_for.as_ref(), &open);
-                json!([
-                    page.key.as_str(),
-                    page.book,
-                    page.levels,
-                    page.number,
-                    page.predecessor.as_ref().map(RecordKey::as_str),
-                    waits_for,
-                    page.chain_ahead,
-                ])
-            }));
-            let run = text(&self.run);
-            let at = text(self.at);
-            let seen = [list.clone(), at.clone(), run.clone(), SEEN.into()];
-            let noted = execute(tx, NOTE_SEEN, seen).await?;
-            let values = [list, at, run, text(&self.scope)];
-            let inserted = execute(tx, INSERT_PAGES, values).await?;
-            if noted != inserted {
-                return Err(StateError::Conflict(format!(
-                    "{inserted} pages were registered but {noted} noted"
-                )));
-            }
-        }
-        Ok(())
+        let found = self.changes.register.iter();
+        register(tx, rules, found, &self.run, &self.scope, self.at).await
     }
 
     async fn rescope(&self, tx: &DatabaseTransaction) -> StateResult<()> {
@@ -140,6 +112,48 @@ impl ApplyScan {
         }
         Ok(())
     }
+}
+
+/// Inserts pages as Discovered, with their history; known ones are left alone.
+pub(super) async fn register<'a>(
+    tx: &DatabaseTransaction,
+    rules: &Rules,
+    found: impl Iterator<Item = &'a NewPage>,
+    run: &RunId,
+    scope: &ScopeToken,
+    at: Timestamp,
+) -> StateResult<()> {
+    let mut found: Vec<&'a NewPage> = found.collect();
+    found.sort_by(|a, b| a.key.cmp(&b.key));
+    found.dedup_by(|a, b| a.key == b.key);
+    for chunk in found.chunks(CHUNK_ROWS) {
+        let waited_for = chunk.iter().filter_map(|page| page.waits_for.as_ref());
+        let open = passable(tx, rules, waited_for).await?;
+        let list = json_list(chunk.iter().map(|page| {
+            let waits_for = still_waits(&page.key, page.waits_for.as_ref(), &open);
+            json!([
+                page.key.as_str(),
+                page.book,
+                page.levels,
+                page.number,
+                page.predecessor.as_ref().map(RecordKey::as_str),
+                waits_for,
+                page.chain_ahead,
+            ])
+        }));
+        let run = text(run);
+        let at = text(at);
+        let seen = [list.clone(), at.clone(), run.clone(), SEEN.into()];
+        let noted = execute(tx, NOTE_SEEN, seen).await?;
+        let values = [list, at, run, text(scope)];
+        let inserted = execute(tx, INSERT_PAGES, values).await?;
+        if noted != inserted {
+            return Err(StateError::Conflict(format!(
+                "{inserted} pages were registered but {noted} noted"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Those of the pages waited for that nobody has to wait for.

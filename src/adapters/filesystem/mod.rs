@@ -9,6 +9,7 @@ mod image;
 mod image_end;
 mod leftovers;
 mod outputs;
+pub mod place;
 mod raw;
 mod room;
 mod sink;

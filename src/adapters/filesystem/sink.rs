@@ -16,7 +16,7 @@ use super::durable::{
 };
 use super::source::{Filesystem, FilesystemOptions};
 use super::{leftovers, outputs, raw, room, spool};
-use crate::domain::ids::{BatchId, RecordKey};
+use crate::domain::ids::{BatchId, RecordKey, Sha256Hex};
 use crate::ports::page_source::SourceError;
 use crate::ports::result_sink::{RawReader, ResultSink, Spool, Written};
 
@@ -83,7 +83,7 @@ impl ResultSink for Filesystem {
     }
 
     fn spool_path(&self, batch: &BatchId) -> PathBuf {
-        self.lines_path("spool", batch)
+        self.batch_path("spool", batch, "jsonl")
     }
 
     async fn has_spool(&self, path: &Path, bytes: u64) -> bool {
@@ -106,8 +106,49 @@ impl ResultSink for Filesystem {
         .await
     }
 
+    async fn write_manifest(&self, batch: &BatchId, text: Vec<u8>) -> Result<(), SourceError> {
+        let path = self.batch_path("batches", batch, "json");
+        blocking(&path.clone(), move || {
+            write_durably(&path, &text).map_err(|error| fault(&path, &error))
+        })
+        .await
+    }
+
+    async fn manifests(&self) -> Result<Vec<BatchId>, SourceError> {
+        let folder = self.options.work_dir.join("batches");
+        blocking(&folder.clone(), move || {
+            batches_of(&folder).map_err(|error| fault(&folder, &error))
+        })
+        .await
+    }
+
+    async fn manifest(&self, batch: &BatchId) -> Result<Vec<u8>, SourceError> {
+        let path = self.batch_path("batches", batch, "json");
+        blocking(&path.clone(), move || {
+            fs::read(&path).map_err(|error| fault(&path, &error))
+        })
+        .await
+    }
+
+    async fn remove_manifest(&self, batch: &BatchId) -> Result<(), SourceError> {
+        let path = self.batch_path("batches", batch, "json");
+        blocking(&path.clone(), move || match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fault(&path, &error)),
+            _ => Ok(()),
+        })
+        .await
+    }
+
+    async fn raw_facts(&self, batch: &BatchId) -> Result<Option<Written>, SourceError> {
+        let path = self.raw_path(batch);
+        blocking(&path.clone(), move || {
+            facts_of(&path).map_err(|error| fault(&path, &error))
+        })
+        .await
+    }
+
     fn raw_path(&self, batch: &BatchId) -> PathBuf {
-        self.lines_path("raw", batch)
+        self.batch_path("raw", batch, "jsonl")
     }
 
     async fn has_raw(&self, path: &Path, bytes: u64) -> bool {
@@ -145,7 +186,7 @@ impl ResultSink for Filesystem {
 }
 
 impl Filesystem {
-    fn lines_path(&self, folder: &str, batch: &BatchId) -> PathBuf {
+    fn batch_path(&self, folder: &str, batch: &BatchId, extension: &str) -> PathBuf {
         // An id is a UUID of ours; should one ever not be, it still names a file of this folder.
         let plain: String = batch
             .as_str()
@@ -159,8 +200,42 @@ impl Filesystem {
             })
             .collect();
         let folder = self.options.work_dir.join(folder);
-        folder.join(format!("{plain}.jsonl"))
+        folder.join(format!("{plain}.{extension}"))
     }
+}
+
+/// The batches that files of a folder are named after; a folder that does not exist has none.
+fn batches_of(folder: &Path) -> io::Result<Vec<BatchId>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut batches = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let stem = name.to_str().and_then(|name| name.strip_suffix(".json"));
+        // A temporary file begins with a dot.
+        batches.extend(
+            stem.filter(|stem| !stem.starts_with('.'))
+                .map(BatchId::from),
+        );
+    }
+    batches.sort();
+    Ok(batches)
+}
+
+/// Size and hash of a file, if it is there.
+fn facts_of(path: &Path) -> io::Result<Option<Written>> {
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut hasher = Sha256::new();
+    let bytes = io::copy(&mut file, &mut HashWriter(&mut hasher))?;
+    Ok(Some(Written {
+        sha256: Sha256Hex::new(hex::encode(hasher.finalize())),
+        bytes,
+    }))
 }
 
 /// Whether there is a file of this size.

@@ -8,6 +8,7 @@ mod client;
 mod download;
 mod fault;
 mod files;
+mod models;
 mod part_file;
 mod source;
 mod upload;

@@ -29,6 +29,8 @@ pub struct MemoryTree {
     /// For each reading of raw results: the most lines that were handed out and not written yet.
     pub lines_ahead: Rc<RefCell<Vec<u64>>>,
     outputs_written: Rc<Cell<u64>>,
+    /// How many manifests cannot be written.
+    pub failing_manifests: Cell<u32>,
     /// Outputs that were read.
     pub outputs_read: RefCell<Vec<RecordKey>>,
     pub disk: Disk,
@@ -118,6 +120,10 @@ fn broken(path: &Path, fault: &std::io::Error) -> SourceError {
 }
 
 impl MemoryTree {
+    fn manifest_path(&self, batch: &BatchId) -> PathBuf {
+        self.folder.join(format!("{batch}.manifest"))
+    }
+
     pub fn new(folder: PathBuf) -> Self {
         MemoryTree {
             layout: Layout::parse("{book}/{page}").unwrap(),
@@ -129,6 +135,7 @@ impl MemoryTree {
             failing_writes: Cell::new(0),
             lines_ahead: Rc::default(),
             outputs_written: Rc::default(),
+            failing_manifests: Cell::new(0),
             outputs_read: RefCell::default(),
             disk: Disk::default(),
         }
@@ -372,6 +379,50 @@ impl ResultSink for MemoryTree {
             }
             _ => Ok(()),
         }
+    }
+
+    async fn write_manifest(&self, batch: &BatchId, text: Vec<u8>) -> Result<(), SourceError> {
+        let path = self.manifest_path(batch);
+        let failing = self.failing_manifests.get();
+        if failing > 0 {
+            self.failing_manifests.set(failing - 1);
+            let full = std::io::Error::other("no space left on device");
+            return Err(broken(&path, &full));
+        }
+        std::fs::write(&path, text).map_err(|fault| broken(&path, &fault))
+    }
+
+    async fn manifests(&self) -> Result<Vec<BatchId>, SourceError> {
+        let entries = std::fs::read_dir(&self.folder).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut batches: Vec<BatchId> = names
+            .filter_map(|name| Some(BatchId::from(name.strip_suffix(".manifest")?)))
+            .collect();
+        batches.sort();
+        Ok(batches)
+    }
+
+    async fn manifest(&self, batch: &BatchId) -> Result<Vec<u8>, SourceError> {
+        let path = self.manifest_path(batch);
+        std::fs::read(&path).map_err(|fault| broken(&path, &fault))
+    }
+
+    async fn remove_manifest(&self, batch: &BatchId) -> Result<(), SourceError> {
+        let path = self.manifest_path(batch);
+        match std::fs::remove_file(&path) {
+            Err(fault) if fault.kind() != std::io::ErrorKind::NotFound => {
+                Err(broken(&path, &fault))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn raw_facts(&self, batch: &BatchId) -> Result<Option<Written>, SourceError> {
+        let read = std::fs::read(self.raw_path(batch));
+        Ok(read.ok().map(|bytes| Written {
+            sha256: sha256(&bytes),
+            bytes: bytes.len() as u64,
+        }))
     }
 
     fn raw_path(&self, batch: &BatchId) -> PathBuf {

@@ -462,6 +462,15 @@ pub struct Summary {
     pub run: Option<(RunId, RunStatus, Timestamp)>,
 }
 
+/// What came of adopting a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AdoptedBatch {
+    /// With none, the batch itself stayed out.
+    pub members: u64,
+    /// Members that stayed out, and why.
+    pub refused: Vec<(RecordKey, String)>,
+}
+
 impl Summary {
     /// How many pages are in a stage.
     pub fn pages_in(&self, stage: PageStage) -> u64 {
