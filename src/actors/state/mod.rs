@@ -7,15 +7,19 @@
 //! **Invariant:** nothing here decides, calls out or reads a clock. Every state comes from
 //! `domain::page::next` or `domain::batch::next`, and every time from the message.
 
+pub mod audit;
 pub mod messages;
 pub mod open;
 pub mod read;
 pub mod rows;
 
+mod audit_pages;
+mod audit_rows;
 mod batches;
 mod pages;
 mod questions;
 mod remote_files;
+mod repairs;
 mod results;
 mod runs;
 mod scan;

@@ -76,7 +76,7 @@ pub(super) async fn list_batches(
         .collect()
 }
 
-fn batch_row(
+pub(super) fn batch_row(
     row: submissions::Model,
     files: &HashMap<String, StoredFile>,
 ) -> StateResult<BatchRow> {

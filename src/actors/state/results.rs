@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{DatabaseTransaction, EntityTrait, FromQueryResult};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult};
 use serde_json::{Value, json};
 
 use entity::{remote_files, reports};
@@ -280,8 +280,8 @@ struct FailedRow {
     stage: String,
 }
 
-async fn failed_pages(
-    tx: &DatabaseTransaction,
+pub(super) async fn failed_pages(
+    tx: &impl ConnectionTrait,
     batch: &crate::domain::ids::BatchId,
 ) -> StateResult<Vec<FailedPage>> {
     let found: Vec<FailedRow> = rows(
