@@ -11,6 +11,7 @@ pub mod logging;
 pub mod progress;
 pub mod run;
 pub mod status;
+pub mod verify;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ Examples:
   pagemill run                      work until nothing is left to do
   pagemill status                   counts, live batches and cost, also while a run goes on
   pagemill failures --summary       what went wrong, by type, and the newest failures
+  pagemill verify                   hold outputs, history and counts against each other
 
 Exit codes: 0 all done; 1 failed; 2 usage; 3 finished, but pages are dead or in review;
 5 state is in use by another process; 69 provider unavailable; 75 stopped with work left
@@ -73,6 +75,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Show what went wrong: failures by type, and the newest ones
     Failures(failures::FailuresArgs),
+    /// Hold the state against itself and against the files; --fix repairs what is safe
+    Verify(verify::VerifyArgs),
     /// Check, show or describe the configuration
     Config(config::ConfigArgs),
     /// Write a commented starter configuration, prompt and schema

@@ -7,5 +7,6 @@ pub mod batch_api;
 pub mod clock;
 pub mod entropy;
 pub mod file_api;
+pub mod file_audit;
 pub mod page_source;
 pub mod result_sink;

@@ -48,6 +48,11 @@ pub async fn snapshot(connection: &DatabaseConnection) -> StateResult<DatabaseTr
     Ok(connection.begin().await?)
 }
 
+/// Ends it.
+pub async fn end_snapshot(snapshot: DatabaseTransaction) -> StateResult<()> {
+    Ok(snapshot.rollback().await?)
+}
+
 /// Holds the state against itself. `max_retries` is what the settings say today.
 pub async fn check_state(
     snapshot: &DatabaseTransaction,
@@ -199,52 +204,93 @@ pub async fn batch_files(
     after: &str,
     limit: u64,
 ) -> StateResult<Vec<BatchFiles>> {
-    let sql = "SELECT s.batch_id, s.state, s.raw_path, s.raw_bytes, s.raw_sha256,
-                      r.name AS report, s.updated_at
-               FROM submissions AS s LEFT JOIN reports AS r ON r.batch_id = s.batch_id
-               WHERE s.batch_id > ?1 ORDER BY s.batch_id LIMIT ?2";
-    let found: Vec<BatchFilesRow> = rows(conn, sql, [after.into(), signed(limit).into()]).await?;
-    let files = found.into_iter().map(|row| {
-        let thing = format!("batch '{}'", row.batch_id);
-        let raw = match (row.raw_path, row.raw_bytes, row.raw_sha256) {
-            (Some(path), Some(bytes), Some(sha256)) => Some(RawFile {
-                path,
-                bytes: unsigned(bytes),
-                sha256: Sha256Hex::from(sha256),
-            }),
-            _ => None,
-        };
-        Ok(BatchFiles {
-            stage: word(&thing, &row.state, BatchStage::parse)?,
-            updated_at: instant(&thing, &row.updated_at)?,
-            batch: BatchId::from(row.batch_id),
-            raw,
-            report: row.report,
-        })
-    });
-    files.collect()
+    let sql = format!("{BATCH_FILES} WHERE s.batch_id > ?1 ORDER BY s.batch_id LIMIT ?2");
+    let values = [after.into(), signed(limit).into()];
+    let found: Vec<BatchFilesRow> = rows(conn, &sql, values).await?;
+    found.into_iter().map(batch_files_of).collect()
 }
 
-/// The states of these of the batches that are known.
+/// One batch, as it stands now.
+pub async fn batch_again(
+    conn: &impl ConnectionTrait,
+    batch: &BatchId,
+) -> StateResult<Option<BatchFiles>> {
+    let sql = format!("{BATCH_FILES} WHERE s.batch_id = ?1");
+    let found: Option<BatchFilesRow> = first(conn, &sql, [text(batch)]).await?;
+    found.map(batch_files_of).transpose()
+}
+
+const BATCH_FILES: &str = "
+    SELECT s.batch_id, s.state, s.raw_path, s.raw_bytes, s.raw_sha256,
+           r.name AS report, s.updated_at
+    FROM submissions AS s LEFT JOIN reports AS r ON r.batch_id = s.batch_id";
+
+fn batch_files_of(row: BatchFilesRow) -> StateResult<BatchFiles> {
+    let thing = format!("batch '{}'", row.batch_id);
+    let raw = match (row.raw_path, row.raw_bytes, row.raw_sha256) {
+        (Some(path), Some(bytes), Some(sha256)) => Some(RawFile {
+            path,
+            bytes: unsigned(bytes),
+            sha256: Sha256Hex::from(sha256),
+        }),
+        _ => None,
+    };
+    Ok(BatchFiles {
+        stage: word(&thing, &row.state, BatchStage::parse)?,
+        updated_at: instant(&thing, &row.updated_at)?,
+        batch: BatchId::from(row.batch_id),
+        raw,
+        report: row.report,
+    })
+}
+
+/// How far a batch is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchStanding {
+    pub batch: BatchId,
+    pub stage: BatchStage,
+    /// When it was closed, or submitted, or planned.
+    pub stepped_at: Timestamp,
+}
+
+impl BatchStanding {
+    /// Whether its request lines may still be sent.
+    pub fn needs_lines(&self) -> bool {
+        match self.stage {
+            BatchStage::Planned | BatchStage::Submitting | BatchStage::InDoubt => true,
+            BatchStage::Submitted
+            | BatchStage::Ready
+            | BatchStage::Settled
+            | BatchStage::Abandoned => false,
+        }
+    }
+}
+
+#[derive(FromQueryResult)]
+struct BatchStandingRow {
+    batch_id: String,
+    state: String,
+    stepped_at: String,
+}
+
+/// Those of these batches that are known.
 pub async fn batch_stages(
     conn: &impl ConnectionTrait,
     batches: &[BatchId],
-) -> StateResult<Vec<(BatchId, BatchStage)>> {
-    #[derive(FromQueryResult)]
-    struct Row {
-        batch_id: String,
-        state: String,
-    }
+) -> StateResult<Vec<BatchStanding>> {
     let list = json_list(batches.iter().map(BatchId::as_str));
-    let sql = "SELECT batch_id, state FROM submissions
-               WHERE batch_id IN (SELECT value FROM json_each(?1))";
-    let found: Vec<Row> = rows(conn, sql, [list]).await?;
-    let stages = found.into_iter().map(|row| {
+    let sql = "SELECT batch_id, state, coalesce(closed_at, submitted_at, created_at) AS stepped_at
+               FROM submissions WHERE batch_id IN (SELECT value FROM json_each(?1))";
+    let found: Vec<BatchStandingRow> = rows(conn, sql, [list]).await?;
+    let standings = found.into_iter().map(|row| {
         let thing = format!("batch '{}'", row.batch_id);
-        let stage = word(&thing, &row.state, BatchStage::parse)?;
-        Ok((BatchId::from(row.batch_id), stage))
+        Ok(BatchStanding {
+            stage: word(&thing, &row.state, BatchStage::parse)?,
+            stepped_at: instant(&thing, &row.stepped_at)?,
+            batch: BatchId::from(row.batch_id),
+        })
     });
-    stages.collect()
+    standings.collect()
 }
 
 /// A settled batch as its report tells of it, from the rows.
