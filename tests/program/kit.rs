@@ -422,7 +422,7 @@ fn tail(text: &str) -> String {
 }
 
 /// Runs a future to its end on this thread.
-fn wait_for<T>(future: impl Future<Output = T>) -> T {
+pub fn wait_for<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

@@ -15,4 +15,5 @@ mod cli;
 mod kill;
 mod kit;
 mod limits;
+mod verify;
 mod whole;
