@@ -27,6 +27,7 @@ pub mod findings;
 mod fix;
 mod outputs;
 mod print;
+mod restore;
 
 use findings::Findings;
 
@@ -36,6 +37,7 @@ Examples:
   pagemill verify                    say what is wrong; changes nothing, also beside a run
   pagemill verify --fix --dry-run    say what would be repaired, and how
   pagemill verify --fix              repair what is safe, after asking
+  pagemill verify --fix --restore    bring lost outputs back without paying again
   pagemill verify --json | jq '.kinds[] | {kind, count}'
 
 Exit codes: 0 nothing is wrong (notes may be left); 1 something is; 5 --fix beside a run.")]
@@ -52,6 +54,10 @@ pub struct VerifyArgs {
     /// With --fix: record outputs that were changed by hand, and are valid, as they are
     #[arg(long, requires = "fix")]
     pub adopt_changed: bool,
+    /// With --fix: write missing outputs again from the raw results, where these have them, instead
+    /// of sending their pages again
+    #[arg(long, requires = "fix")]
+    pub restore: bool,
     /// How many findings of each kind are shown
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub limit: u32,
@@ -70,6 +76,7 @@ pub struct Look<'a> {
     /// Whether nobody else can be at work on the state.
     locked: bool,
     adopt_changed: bool,
+    restore: bool,
     at: Timestamp,
 }
 
@@ -122,6 +129,7 @@ pub async fn run(common: &Common, args: &VerifyArgs, out: &mut impl Write) -> an
         schema: Arc::clone(&recipe.validator),
         locked: args.fix,
         adopt_changed: args.adopt_changed,
+        restore: args.restore,
         at: system_clock::now(),
     };
     let code = if args.fix {

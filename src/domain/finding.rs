@@ -102,6 +102,7 @@ impl FindingKind {
             Self::OutputInFlight
             | Self::OutputOffSchema
             | Self::RawMissing
+            | Self::RawWithoutBatch
             | Self::RetriesSpent => Severity::Note,
             Self::DatabaseDamaged
             | Self::RowImpossible
@@ -129,7 +130,6 @@ impl FindingKind {
             | Self::OutputNotUsable
             | Self::OutputWithoutPage
             | Self::RawDamaged
-            | Self::RawWithoutBatch
             | Self::ReportMissing
             | Self::SpoolOrphan
             | Self::StaleTemporary => Severity::Wrong,
@@ -193,7 +193,9 @@ impl FindingKind {
                 "put back a good copy: it is the proof of what was paid for; outputs do not \
                  depend on it"
             }
-            Self::RawWithoutBatch => "kept: it was paid for; of another database, perhaps",
+            Self::RawWithoutBatch => {
+                "kept, for it was paid for; most likely it belongs to another database"
+            }
             Self::ReportMissing | Self::SpoolOrphan | Self::StaleTemporary => {
                 "look at the disk, and at who may write there"
             }

@@ -240,11 +240,15 @@ fn f10_outputs_that_are_gone_or_broken_are_found_and_their_pages_run_again() {
     assert!(gone.output(&page).exists());
     gone.assert_clean();
 
+    // Where the raw results do not have it any more, a broken one is paid for again, too.
     for broken in [&b"{\"text\": \"cut"[..], b"", ERROR_TEXT] {
         let plot = Plot::new(&world);
+        plot.plant("UPDATE attempts SET raw_line_offset = raw_line_offset + 1");
         fs::write(plot.output(&page), broken).unwrap();
         plot.assert_repaired("output broken", &page);
         assert!(!plot.output(&page).exists());
+        let sql = format!("SELECT stage FROM pages WHERE record_key = '{page}'");
+        assert_eq!(plot.one(&sql), "discovered");
         let kept = files_below(&plot.data("revisions"));
         assert_eq!(kept.len(), 1, "{kept:?}");
         assert_eq!(fs::read(&kept[0]).unwrap(), broken);
@@ -254,6 +258,29 @@ fn f10_outputs_that_are_gone_or_broken_are_found_and_their_pages_run_again() {
     fs::remove_file(unreadable.output(&page)).unwrap();
     fs::create_dir(unreadable.output(&page)).unwrap();
     unreadable.assert_left("output unreadable", &page);
+}
+
+#[test]
+fn p8_an_output_that_was_paid_for_is_made_again_from_the_raw_results() {
+    let (world, _dead) = finished();
+    let page = key(0, 1);
+    let paid = fs::read(world.output(&page)).unwrap();
+    let stage = format!("SELECT stage FROM pages WHERE record_key = '{page}'");
+
+    let broken = Plot::new(&world);
+    fs::write(broken.output(&page), ERROR_TEXT).unwrap();
+    broken.assert_repaired("output broken", &page);
+    assert_eq!(fs::read(broken.output(&page)).unwrap(), paid);
+    assert_eq!(broken.one(&stage), "completed");
+    let kept = files_below(&broken.data("revisions"));
+    assert_eq!(fs::read(&kept[0]).unwrap(), ERROR_TEXT);
+
+    // Who deletes an output wants the page to run again, unless it is said otherwise.
+    let gone = Plot::new(&world);
+    fs::remove_file(gone.output(&page)).unwrap();
+    gone.verify(&["--fix", "--yes", "--restore"]).assert_code(0);
+    assert_eq!(fs::read(gone.output(&page)).unwrap(), paid);
+    gone.assert_clean();
 }
 
 #[test]
@@ -580,7 +607,8 @@ fn f02_raw_results_are_held_against_what_was_recorded() {
     let stranger = Plot::new(&world);
     let unknown = stranger.data("raw/0193-unknown.jsonl");
     write(&unknown, b"{}\n");
-    stranger.assert_left("raw results of no batch", "0193-unknown");
+    stranger.assert_found("raw results of no batch", "0193-unknown");
+    stranger.verify(&["--fix", "--yes"]).assert_code(0);
     assert!(unknown.exists());
 }
 

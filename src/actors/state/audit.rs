@@ -139,6 +139,43 @@ pub async fn schema_of(
     maybe_text(conn, sql, [text(recipe)]).await
 }
 
+/// Where an accepted answer stands in the raw results.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptedLine {
+    pub batch: BatchId,
+    pub raw_path: String,
+    pub offset: u64,
+    pub bytes: u64,
+}
+
+#[derive(FromQueryResult)]
+struct AcceptedLineRow {
+    batch_id: String,
+    raw_path: String,
+    raw_line_offset: i64,
+    raw_line_bytes: i64,
+}
+
+/// The accepted answers of a page, newest first.
+pub async fn accepted_lines(
+    conn: &impl ConnectionTrait,
+    key: &RecordKey,
+) -> StateResult<Vec<AcceptedLine>> {
+    let sql = "SELECT a.batch_id, s.raw_path, a.raw_line_offset, a.raw_line_bytes
+               FROM attempts AS a JOIN submissions AS s ON s.batch_id = a.batch_id
+               WHERE a.record_key = ?1 AND a.outcome = 'accepted' AND s.raw_path IS NOT NULL
+                 AND a.raw_line_offset IS NOT NULL AND a.raw_line_bytes IS NOT NULL
+               ORDER BY a.attempt_number DESC LIMIT 10";
+    let found: Vec<AcceptedLineRow> = rows(conn, sql, [text(key)]).await?;
+    let lines = found.into_iter().map(|row| AcceptedLine {
+        batch: BatchId::from(row.batch_id),
+        raw_path: row.raw_path,
+        offset: unsigned(row.raw_line_offset),
+        bytes: unsigned(row.raw_line_bytes),
+    });
+    Ok(lines.collect())
+}
+
 /// Where a page stands, for a file that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::actors::state::audit::Found;
 use crate::actors::state::messages::StateRepair;
 use crate::domain::finding::{FindingKind, Severity};
-use crate::domain::ids::{BatchId, RecordKey};
+use crate::domain::ids::{BatchId, RecordKey, Sha256Hex};
 
 /// Repairs that one round makes; what is beyond it comes in the next.
 const REPAIRS_MAX: usize = 100_000;
@@ -19,6 +19,11 @@ pub enum Repair {
     SetAside {
         key: RecordKey,
         then: Option<StateRepair>,
+    },
+    /// A broken file becomes a revision, and the recorded output is written from the raw results.
+    Restore {
+        key: RecordKey,
+        recorded: Sha256Hex,
     },
     WriteReport(BatchId),
     Remove(PathBuf),
@@ -33,6 +38,11 @@ impl Repair {
             Repair::SetAside {
                 then: Some(repair), ..
             } => format!("the file is kept as a revision; {}", repair.words()),
+            Repair::Restore { .. } => {
+                "a broken file is kept as a revision; the recorded output is \
+                                       written again from the raw results; nothing is paid"
+                    .to_owned()
+            }
             Repair::WriteReport(_) => "it is written again from the rows".to_owned(),
             Repair::Remove(_) => "it is removed".to_owned(),
         }
@@ -43,7 +53,7 @@ impl Repair {
         let repair = match self {
             Repair::State(repair) => Some(repair),
             Repair::SetAside { then, .. } => then.as_ref(),
-            Repair::WriteReport(_) | Repair::Remove(_) => None,
+            Repair::Restore { .. } | Repair::WriteReport(_) | Repair::Remove(_) => None,
         };
         matches!(
             repair,

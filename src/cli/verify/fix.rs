@@ -3,9 +3,10 @@
 use std::io::{self, BufRead, Write};
 
 use actix::{Actor, Addr};
+use anyhow::Context;
 
 use super::findings::{Findings, Repair};
-use super::{Look, Outcome, VerifyArgs, print};
+use super::{Look, Outcome, VerifyArgs, print, restore};
 use crate::actors::activity::answered;
 use crate::actors::result_processor::ReportFacts;
 use crate::actors::state::StateActor;
@@ -14,7 +15,7 @@ use crate::actors::state::messages::{Close, RecordReport, RepairState, StateErro
 use crate::actors::state::open::{OpenError, StateOptions};
 use crate::adapters::system_clock;
 use crate::cli::exit;
-use crate::domain::ids::BatchId;
+use crate::domain::ids::{BatchId, RecordKey, Sha256Hex};
 use crate::pipeline::{self, from_settings};
 use crate::ports::file_audit::FileAudit;
 use crate::ports::result_sink::ResultSink;
@@ -158,6 +159,10 @@ impl Bench<'_, '_> {
                 files.retire_output(key).await?;
                 Ok(then.clone())
             }
+            Repair::Restore { key, recorded } => {
+                self.restore(key, recorded).await?;
+                Ok(None)
+            }
             Repair::Remove(path) => {
                 files.remove_leftover(path).await?;
                 Ok(None)
@@ -200,6 +205,23 @@ impl Bench<'_, '_> {
     async fn tell_state(&self, repairs: Vec<StateRepair>) -> Result<(), StateError> {
         let at = system_clock::now();
         answered(self.state.send(RepairState { repairs, at }).await)
+    }
+
+    async fn restore(&self, key: &RecordKey, recorded: &Sha256Hex) -> anyhow::Result<()> {
+        let output = restore::output(self.look, key, recorded).await;
+        let output = output.with_context(|| {
+            format!("the raw results do not have the output of page '{key}' any more")
+        })?;
+        self.look.files.retire_output(key).await?;
+        let written = self
+            .look
+            .files
+            .write_outputs(vec![(key.clone(), output)])
+            .await;
+        for outcome in written {
+            outcome?;
+        }
+        Ok(())
     }
 
     /// The recorded report again, or one made from the rows.

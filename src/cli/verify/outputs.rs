@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 
-use super::Look;
 use super::findings::{Finding, Findings, Repair};
+use super::{Look, restore};
 use crate::actors::blocking::sha256;
 use crate::actors::state::audit::{self, CompletedPage, Standing};
 use crate::actors::state::messages::{StateRepair, StateResult};
@@ -233,7 +233,7 @@ async fn check_completed(look: &Look<'_>, findings: &mut Findings) -> StateResul
         let keys: Vec<RecordKey> = suspects.into_iter().map(|(page, _)| page.key).collect();
         let again = audit::completed_again(look.connection, &keys).await?;
         for (page, judged) in self::suspects(look, again, &mut schemas).await? {
-            findings.tell(suspect(look, &page, judged));
+            findings.tell(suspect(look, &page, judged).await);
         }
     }
 }
@@ -299,29 +299,25 @@ async fn judge(look: &Look<'_>, page: &CompletedPage, own: Option<Arc<Validator>
 }
 
 /// What is to be said of a completed page whose file is not as recorded.
-fn suspect(look: &Look<'_>, page: &CompletedPage, judged: Judged) -> Finding {
+async fn suspect(look: &Look<'_>, page: &CompletedPage, judged: Judged) -> Finding {
     let key = page.key.clone();
-    let recorded = page.output.clone();
-    let requeue = StateRepair::Requeue {
-        key: key.clone(),
-        recorded,
-    };
     let (kind, detail, repair) = match judged {
         Judged::Fine => (FindingKind::OutputOffSchema, String::new(), None),
         Judged::Missing => (
             FindingKind::OutputMissing,
             format!("there is no {}", look.output_shown(&key)),
-            Some(Repair::State(requeue)),
+            Some(if look.restore {
+                restored_or_again(look, page, false).await
+            } else {
+                Repair::State(requeue(page))
+            }),
         ),
         Judged::Unreadable(message) => (FindingKind::OutputUnreadable, message, None),
         Judged::OffSchema(fault) => (FindingKind::OutputOffSchema, fault, None),
         Judged::Broken(fault) => (
             FindingKind::OutputBroken,
             fault,
-            Some(Repair::SetAside {
-                key,
-                then: Some(requeue),
-            }),
+            Some(restored_or_again(look, page, true).await),
         ),
         Judged::Changed { sha256, bytes } => {
             let detail = format!(
@@ -341,6 +337,27 @@ fn suspect(look: &Look<'_>, page: &CompletedPage, judged: Judged) -> Finding {
         detail,
         // What a live batch holds is left to it.
         repair: repair.filter(|_| !page.held),
+    }
+}
+
+fn requeue(page: &CompletedPage) -> StateRepair {
+    StateRepair::Requeue {
+        key: page.key.clone(),
+        recorded: page.output.clone(),
+    }
+}
+
+/// What was paid for is not paid for again as long as the raw results have it.
+async fn restored_or_again(look: &Look<'_>, page: &CompletedPage, has_file: bool) -> Repair {
+    let (key, recorded) = (page.key.clone(), page.output.clone());
+    if restore::output(look, &key, &recorded).await.is_some() {
+        return Repair::Restore { key, recorded };
+    }
+    if has_file {
+        let then = Some(requeue(page));
+        Repair::SetAside { key, then }
+    } else {
+        Repair::State(requeue(page))
     }
 }
 
