@@ -5,6 +5,7 @@ mod kit;
 mod pipeline;
 mod poller;
 mod props;
+mod repairs;
 mod result_processor;
 mod scanner;
 mod schema;

@@ -77,8 +77,8 @@ pub struct Finding {
 pub struct OfKind {
     pub count: u64,
     pub repairable: u64,
-    /// The ways in which they are repaired.
-    pub ways: Vec<String>,
+    /// The ways in which they are repaired, each with how many.
+    pub ways: Vec<(String, u64)>,
     /// The first of them.
     pub named: Vec<Finding>,
 }
@@ -107,8 +107,13 @@ impl Findings {
         if let Some(repair) = &finding.repair {
             of_kind.repairable += 1;
             let way = repair.words();
-            if !of_kind.ways.contains(&way) {
-                of_kind.ways.push(way);
+            match of_kind
+                .ways
+                .iter_mut()
+                .find(|(known, _count)| *known == way)
+            {
+                Some((_known, count)) => *count += 1,
+                None => of_kind.ways.push((way, 1)),
             }
             if self.repairs.len() < REPAIRS_MAX {
                 self.repairs.push(repair.clone());
@@ -187,7 +192,7 @@ mod tests {
         });
         let stale = &findings.kinds[&FindingKind::StaleTemporary];
         assert_eq!((stale.count, stale.named.len()), (5, 2));
-        assert_eq!(stale.ways, ["it is removed"]);
+        assert_eq!(stale.ways, [("it is removed".to_owned(), 5)]);
         assert_eq!(findings.count(Severity::Wrong), 12);
         assert_eq!(findings.count(Severity::Note), 1);
         assert_eq!(findings.repairable(), 5);

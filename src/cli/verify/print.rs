@@ -136,15 +136,15 @@ fn of_one_kind(
         let limit = args.limit;
         writeln!(out, "       and {hidden} more (--limit is {limit})")?;
     }
-    let mixed = of_kind.repairable < of_kind.count;
-    for way in &of_kind.ways {
-        let share = if mixed {
-            format!(" ({} of them)", words::count(of_kind.repairable))
+    for (way, count) in &of_kind.ways {
+        let share = if *count < of_kind.count {
+            format!(" ({} of them)", words::count(*count))
         } else {
             String::new()
         };
         wrapped("       ", &format!("--fix{share}: {way}"), out)?;
     }
+    let mixed = of_kind.repairable < of_kind.count;
     if mixed {
         wrapped("       ", &format!("by hand: {}", kind.advice()), out)?;
     }
@@ -190,12 +190,14 @@ fn as_json(found: &Outcome) -> Value {
         .kinds
         .iter()
         .map(|(kind, of_kind)| {
+            let ways = of_kind.ways.iter();
+            let ways = ways.map(|(way, count)| json!({"repair": way, "count": count}));
             json!({
                 "kind": kind.as_str(),
                 "severity": kind.severity().as_str(),
                 "count": of_kind.count,
                 "repairable": of_kind.repairable,
-                "repairs": of_kind.ways,
+                "repairs": ways.collect::<Vec<Value>>(),
                 "advice": kind.advice(),
             })
         })
