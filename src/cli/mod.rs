@@ -9,6 +9,7 @@ pub mod failures;
 pub mod init;
 pub mod logging;
 pub mod progress;
+pub mod resume;
 pub mod run;
 pub mod status;
 pub mod verify;
@@ -33,6 +34,7 @@ Examples:
   pagemill run --limit 20           try it on twenty pages
   pagemill run                      work until nothing is left to do
   pagemill status                   counts, live batches and cost, also while a run goes on
+  pagemill resume                   submit again after a halt
   pagemill failures --summary       what went wrong, by type, and the newest failures
   pagemill verify                   hold outputs, history and counts against each other
 
@@ -77,6 +79,8 @@ pub enum Command {
     Failures(failures::FailuresArgs),
     /// Hold the state against itself and against the files; --fix repairs what is safe
     Verify(verify::VerifyArgs),
+    /// End what keeps submission halted; the next run submits again
+    Resume(resume::ResumeArgs),
     /// Check, show or describe the configuration
     Config(config::ConfigArgs),
     /// Write a commented starter configuration, prompt and schema
