@@ -146,6 +146,10 @@ fn events() -> Vec<PageEvent> {
             at: Timestamp::from_micros(2),
         },
         PageEvent::ReleasesSpent { error },
+        PageEvent::BatchExpired {
+            until: Timestamp::EPOCH,
+        },
+        PageEvent::Isolated { error },
         PageEvent::AnswerAtHand,
         PageEvent::Accepted {
             output: output.clone(),
@@ -202,6 +206,25 @@ mod tests {
             "uploading",
             Some("'upload_started' leads from discovered, but the event before it led to nothing"),
         );
+    }
+
+    /// An event that is missing here would make honest histories look broken.
+    #[test]
+    fn every_step_of_the_handbook_is_known() {
+        let steps = Steps::known();
+        let text = include_str!("../../docs/states.md");
+        let (_before, pages) = text.split_once("## Page").unwrap();
+        let (pages, _batches) = pages.split_once("## Batch").unwrap();
+        let mut rows = 0;
+        for line in pages.lines().filter(|line| line.contains("| `")) {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let [from, to] = [cells[1], cells[3]].map(|word| PageStage::parse(word).unwrap());
+            let event = cells[2].trim_matches('`');
+            assert!(steps.has(from, event, to), "{line}");
+            rows += 1;
+        }
+        assert!(rows > 20, "{rows}");
+        assert_eq!(steps.0.len(), rows);
     }
 
     #[test]

@@ -604,6 +604,11 @@ fn f02_raw_results_are_held_against_what_was_recorded() {
     ));
     unrecorded.assert_left("raw results damaged", &batch);
 
+    // The results of a job that came late are named after its batch, too.
+    let late = Plot::new(&world);
+    write(&late.data(&format!("raw/{batch}-0a1b2c3d.jsonl")), b"{}\n");
+    late.assert_clean();
+
     let stranger = Plot::new(&world);
     let unknown = stranger.data("raw/0193-unknown.jsonl");
     write(&unknown, b"{}\n");

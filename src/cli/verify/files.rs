@@ -1,7 +1,7 @@
 //! The files of batches: raw results, reports, request lines; and what is left over.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Look;
@@ -171,11 +171,30 @@ async fn check_work_files(look: &Look<'_>, findings: &mut Findings) -> StateResu
             });
         }
     }
-    for chunk in listed.raw.chunks(BATCHES_TOGETHER as usize) {
-        let ids: Vec<BatchId> = chunk.iter().map(|(batch, _)| batch.clone()).collect();
+    check_raw_names(look, &listed.raw, findings).await
+}
+
+/// Raw results are named after their batch; those of a job that came late, after the batch and the
+/// job.
+async fn check_raw_names(
+    look: &Look<'_>,
+    raw: &[(BatchId, PathBuf)],
+    findings: &mut Findings,
+) -> StateResult<()> {
+    for chunk in raw.chunks(BATCHES_TOGETHER as usize) {
+        let of_late_job = |name: &BatchId| {
+            let (batch, _job) = name.as_str().rsplit_once('-')?;
+            Some(BatchId::from(batch))
+        };
+        let names = chunk.iter().map(|(name, _path)| name);
+        let ids: Vec<BatchId> = names
+            .flat_map(|name| [Some(name.clone()), of_late_job(name)])
+            .flatten()
+            .collect();
         let known = audit::batch_stages(look.connection, &ids).await?;
-        for (batch, path) in chunk {
-            if !known.iter().any(|known| known.batch == *batch) {
+        let is_known = |id: &BatchId| known.iter().any(|known| known.batch == *id);
+        for (name, path) in chunk {
+            if !is_known(name) && !of_late_job(name).is_some_and(|batch| is_known(&batch)) {
                 findings.tell(Finding {
                     kind: FindingKind::RawWithoutBatch,
                     thing: look.shown(path),
