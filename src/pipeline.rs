@@ -333,7 +333,8 @@ fn start_submitter(
     BatchSubmitter::new(plan.submitter.clone(), peers, root.clone(), ports, writer).start()
 }
 
-fn report_facts(facts: &ReportFacts) -> report::batch::Facts {
+/// What the report of a settled batch tells.
+pub fn report_facts(facts: &ReportFacts) -> report::batch::Facts {
     let ReportFacts {
         batch,
         settled,

@@ -14,6 +14,7 @@ pub mod reconcile;
 pub mod resume;
 pub mod run;
 pub mod status;
+pub mod verify;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ Examples:
   pagemill status                   counts, live batches and cost, also while a run goes on
   pagemill resume                   submit again after a halt
   pagemill failures --summary       what went wrong, by type, and the newest failures
+  pagemill verify                   hold outputs, history and counts against each other
 
 Exit codes: 0 all done; 1 failed; 2 usage; 3 finished, but pages are dead or in review;
 5 state is in use by another process; 69 provider unavailable; 75 stopped with work left
@@ -82,6 +84,8 @@ pub enum Command {
     Doctor(doctor::DoctorArgs),
     /// Compare the database with the provider, and rebuild one that was lost
     Reconcile(reconcile::ReconcileArgs),
+    /// Hold the state against itself and against the files; --fix repairs what is safe
+    Verify(verify::VerifyArgs),
     /// End what keeps submission halted; the next run submits again
     Resume(resume::ResumeArgs),
     /// Check, show or describe the configuration

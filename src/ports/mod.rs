@@ -7,6 +7,7 @@ pub mod batch_api;
 pub mod clock;
 pub mod entropy;
 pub mod file_api;
+pub mod file_audit;
 pub mod model_api;
 pub mod page_source;
 pub mod result_sink;

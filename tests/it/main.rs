@@ -9,6 +9,7 @@ mod pipeline;
 mod poller;
 mod props;
 mod remote_bytes;
+mod repairs;
 mod result_processor;
 mod scanner;
 mod schema;

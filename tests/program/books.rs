@@ -42,6 +42,7 @@ impl Books {
         self.check_remote_files(world, &mut faults);
         check_requests(world, &mut faults);
         check_failures(world, &mut faults);
+        check_own_audit(world, &mut faults);
         assert!(
             faults.is_empty(),
             "{} faults:\n{}",
@@ -261,6 +262,24 @@ fn check_failures(world: &World, faults: &mut Vec<String>) {
     );
     for twice in doubled {
         faults.push(format!("a failure counts twice: {twice:?}"));
+    }
+}
+
+/// The program's own audit finds nothing but what a killed process may leave on our disk.
+fn check_own_audit(world: &World, faults: &mut Vec<String>) {
+    const LEFT_BY_A_KILL: [&str; 3] = [
+        "report missing",
+        "spool file of no planned batch",
+        "stale temporary file",
+    ];
+    let found = world.run(&["verify", "--json"]).json();
+    for kind in found["kinds"].as_array().unwrap() {
+        if !LEFT_BY_A_KILL.contains(&kind["kind"].as_str().unwrap()) {
+            faults.push(format!(
+                "pagemill verify finds {kind}: {}",
+                found["findings"]
+            ));
+        }
     }
 }
 

@@ -18,4 +18,5 @@ mod kill;
 mod kit;
 mod limits;
 mod reconcile;
+mod verify;
 mod whole;

@@ -18,9 +18,11 @@ use crate::domain::remote::{RemoteOutput, RemoteStats};
 use crate::domain::time::Timestamp;
 
 mod brakes;
+mod repairs;
 mod replies;
 
 pub use brakes::*;
+pub use repairs::*;
 pub use replies::*;
 
 /// Why StateActor did not do what it was told. Nothing was changed.
@@ -355,6 +357,12 @@ messages! {
 
     /// The figures of `pagemill status`.
     Summarize { scope: Option<ScopeToken>, at: Timestamp } -> Summary;
+
+    // ---- repairs ----
+
+    /// Applies what `pagemill verify --fix` found safe, all or none. Each repair looks again whether
+    /// it still fits, and changes nothing that a live batch needs.
+    RepairState { repairs: Vec<StateRepair>, at: Timestamp } -> ();
 
     /// The last message: checkpoints and closes the connection.
     Close {} -> ();

@@ -7,6 +7,7 @@
 //! **Invariant:** nothing here decides, calls out or reads a clock. Every state comes from
 //! `domain::page::next` or `domain::batch::next`, and every time from the message.
 
+pub mod audit;
 pub mod messages;
 pub mod open;
 pub mod read;
@@ -14,6 +15,8 @@ pub mod rows;
 pub mod whereabouts;
 
 mod adoption;
+mod audit_pages;
+mod audit_rows;
 mod batches;
 mod catching_up;
 mod describe;
@@ -25,6 +28,7 @@ mod paces;
 mod pages;
 mod questions;
 mod remote_files;
+mod repairs;
 mod reports;
 mod results;
 mod runs;

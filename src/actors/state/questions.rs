@@ -84,7 +84,7 @@ pub(super) async fn batch_rows(
         .collect()
 }
 
-fn batch_row(
+pub(super) fn batch_row(
     row: submissions::Model,
     files: &HashMap<String, StoredFile>,
 ) -> StateResult<BatchRow> {

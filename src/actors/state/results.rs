@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use sea_orm::ActiveValue::Set;
-use sea_orm::{DatabaseTransaction, EntityTrait, FromQueryResult};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult};
 use serde_json::{Value, json};
 
 use entity::remote_files;
@@ -308,7 +308,7 @@ struct FailedRow {
 }
 
 pub(super) async fn failed_pages(
-    tx: &DatabaseTransaction,
+    tx: &impl ConnectionTrait,
     batch: &crate::domain::ids::BatchId,
 ) -> StateResult<Vec<FailedPage>> {
     let found: Vec<FailedRow> = rows(

@@ -4,6 +4,7 @@
 //! [`crate::domain::layout::Layout`] only, nothing is written outside the configured folders, and
 //! whatever is reported as written is synced.
 
+mod audit;
 mod durable;
 mod image;
 mod image_end;

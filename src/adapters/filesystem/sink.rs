@@ -285,7 +285,8 @@ fn revision(path: &Path) -> io::Result<String> {
     Ok(format!("{seconds}.{}.json", &digest[..16]))
 }
 
-struct HashWriter<'a>(&'a mut Sha256);
+/// Hashes what is copied into it.
+pub(super) struct HashWriter<'a>(pub(super) &'a mut Sha256);
 
 impl io::Write for HashWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
