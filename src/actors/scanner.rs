@@ -20,7 +20,7 @@ use crate::domain::layout::Layout;
 use crate::domain::page::{PageEvent, RequeueCause};
 use crate::notices;
 use crate::ports::clock::Clock;
-use crate::ports::page_source::{BookListing, Found, Oddity, PageSource, Scope};
+use crate::ports::page_source::{BookListing, Found, Oddity, OddityKind, PageSource, Scope};
 use crate::prompt::Validator;
 
 mod rows;
@@ -358,6 +358,13 @@ impl Look {
 
 impl Seen {
     fn note(&mut self, oddity: &Oddity) {
+        if oddity.kind == OddityKind::OutputFolder {
+            notices::BookLeftAlone {
+                path: &oddity.path,
+                detail: &oddity.detail,
+            }
+            .emit();
+        }
         tracing::debug!(path = %oddity.path, reason = %oddity.kind, "not a page");
         self.note_row(OddityRow {
             path: oddity.path.clone(),

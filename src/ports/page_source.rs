@@ -62,6 +62,9 @@ crate::domain::failure::words! {
         LinkLoop => "symlink loop",
         /// A folder that could not be listed.
         Unreadable => "unreadable",
+        /// The folder of a book's outputs cannot be read, or a link leads out of the output folder.
+        /// The book is left alone: what it would cost could not be written.
+        OutputFolder => "output folder cannot be used",
         /// An output without a label; left as it is.
         OutputWithoutLabel => "output without a label",
     }

@@ -2,6 +2,7 @@
 
 mod images;
 mod outputs;
+mod paths;
 mod raw;
 mod walk;
 mod world;

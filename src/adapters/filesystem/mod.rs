@@ -7,6 +7,7 @@
 mod durable;
 mod image;
 mod image_end;
+mod inside;
 mod outputs;
 mod raw;
 mod sink;
