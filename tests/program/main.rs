@@ -15,4 +15,6 @@ mod cli;
 mod kill;
 mod kit;
 mod limits;
+mod paths;
+mod secrets;
 mod whole;
