@@ -27,7 +27,7 @@ pub enum Row {
         detail: String,
     },
     NotAnObject,
-    /// No key, or one that is no text.
+    /// No key, or something in its place that is no text.
     NoKey,
     /// Two different keys in one line.
     TwoKeys {
@@ -84,12 +84,23 @@ pub fn row(line: &[u8]) -> Row {
 }
 
 fn opened(envelope: &Envelope<'_>) -> Row {
-    let at_top = envelope.key.and_then(as_text);
-    let in_metadata = envelope.metadata.and_then(metadata_key);
-    let key = match (at_top, in_metadata) {
+    let named = [
+        envelope.key.map(as_text),
+        envelope.metadata.and_then(metadata_key),
+    ];
+    let mut keys = Vec::new();
+    for name in named.into_iter().flatten() {
+        match name {
+            Some(key) => keys.push(key),
+            // What stands there might be another key than the one beside it.
+            None => return Row::NoKey,
+        }
+    }
+    let mut keys = keys.into_iter();
+    let key = match (keys.next(), keys.next()) {
         (Some(first), Some(second)) if first != second => return Row::TwoKeys { first, second },
-        (Some(key), _) | (None, Some(key)) => key,
-        (None, None) => return Row::NoKey,
+        (Some(key), _) => key,
+        (None, _) => return Row::NoKey,
     };
     let said = [envelope.error, envelope.status].into_iter().flatten();
     let error = said.clone().find(|raw| is_failure(raw));
@@ -108,14 +119,20 @@ fn as_text(raw: &RawValue) -> Option<String> {
     serde_json::from_str(raw.get()).ok()
 }
 
-fn metadata_key(raw: &RawValue) -> Option<String> {
+/// The key that metadata names, if any: a text, or, as `None`, something that cannot be read as one.
+fn metadata_key(raw: &RawValue) -> Option<Option<String>> {
     #[derive(Deserialize)]
     struct Metadata<'a> {
         #[serde(borrow, default)]
         key: Option<&'a RawValue>,
     }
-    let metadata: Metadata<'_> = serde_json::from_str(raw.get()).ok()?;
-    as_text(metadata.key?)
+    if !raw.get().starts_with('{') {
+        return None;
+    }
+    match serde_json::from_str::<Metadata<'_>>(raw.get()) {
+        Ok(metadata) => metadata.key.map(as_text),
+        Err(_) => Some(None),
+    }
 }
 
 /// A status of code 0, or an empty one, says that nothing failed.
@@ -257,6 +274,14 @@ mod tests {
                 second: "b".into(),
             },
         );
+        for unclear in [
+            r#"{"key":5,"metadata":{"key":"b"},"response":{}}"#,
+            r#"{"key":"a","metadata":{"key":5},"response":{}}"#,
+            r#"{"key":"a","metadata":{"key":"\ud800"},"response":{}}"#,
+            r#"{"key":"a","metadata":{"key":"b","key":"a"},"response":{}}"#,
+        ] {
+            check(unclear.as_bytes(), Row::NoKey);
+        }
         for broken in ["nothing", "{\"key\":", r#"{"key":"a","key":"b"}"#, "{} {}"] {
             assert!(
                 matches!(row(broken.as_bytes()), Row::NotJson { .. }),
@@ -273,6 +298,10 @@ mod tests {
             "m"
         );
         assert_eq!(answer(r#"{"key":"","response":{}}"#).0, "");
+        for beside in ["null", "5", "{}", r#"{"key":null}"#, r#"{"x":"\ud800"}"#] {
+            let line = format!(r#"{{"key":"m","metadata":{beside},"response":{{}}}}"#);
+            assert_eq!(answer(&line).0, "m", "{beside}");
+        }
         assert_eq!(answer("\u{feff}{\"key\":\"b\",\"response\":{}}\r").0, "b");
     }
 

@@ -93,6 +93,9 @@ fn lines() -> Vec<&'static str> {
         r#"{"key":5,"response":[[[[[[1]]]]]]}"#,
         "\u{feff}{\"key\":\"b\",\"response\":{\"candidates\":[{\"finish_reason\":5}]}}\r",
         r#"{"key":"a","response":{"candidates":[{"content":{"parts":[{"text":"\ud800"}]}}]}}"#,
+        r#"{"key":"a","metadata":{"key":"b","key":"c"},"response":{}}"#,
+        r#"{"key":"a","metadata":{"key":"\ud800"},"response":{}}"#,
+        r#"{"key":"b","metadata":{"x":"\ud960a"},"response":{}}"#,
         "[1]",
         "{",
         "",
@@ -163,6 +166,8 @@ fn errors() -> Vec<Vec<u8>> {
     }
     let quoted = br#"{"error":{"code":400,"message":"API key not valid: AIzaSyA-fake https://h/?key=AIzaSyB"}}"#;
     inputs.push([&[0, 1, 44, b'\n', b'\n'], quoted.as_slice()].concat());
+    let joined = br#"{"error":{"message":"key:AIzaSyA-fake,see:https://h/?x=1&key=AIzaSyB"}}"#;
+    inputs.push([&[0, 1, 44, b'\n', b'\n'], joined.as_slice()].concat());
     inputs
 }
 
