@@ -212,6 +212,41 @@ fn f40_no_bytes_are_taken_for_an_image_that_they_are_not() {
     check("image");
 }
 
+#[test]
+fn p11_a_line_of_many_small_values_is_not_held_as_a_tree_of_them() {
+    const COUNT: usize = 1_000_000;
+    for (start, piece, end) in [
+        (r#"{"key":"a","response":{"x":["#, "0,", "0]}}"),
+        (r#"{"key":"a","response":{"candidates":["#, "0,", "0]}}"),
+        (
+            r#"{"key":"a","response":{"candidates":[{"content":{"parts":["#,
+            "{},",
+            "0]}}]}}",
+        ),
+        (r#"{"key":"a","response":["#, "[],", "0]}"),
+        (
+            r#"{"key":"a","response":{"usageMetadata":{"x":["#,
+            "0,",
+            "0]}}}",
+        ),
+        (
+            r#"{"key":"a","metadata":{"x":["#,
+            "0,",
+            r#"0]},"response":{}}"#,
+        ),
+        (r#"{"key":"a","error":{"x":["#, "0,", "0]}}"),
+    ] {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = format!("{start}{}{end}", piece.repeat(COUNT));
+        let before = MEMORY.current_usage();
+        MEMORY.reset_peak_usage();
+        std::hint::black_box(pagemill::wire::response::row(line.as_bytes()));
+        let held = MEMORY.peak_usage().saturating_sub(before);
+        let times = held / line.len();
+        assert!(times < 4, "{held} bytes, {times} times the line: {start}");
+    }
+}
+
 /// With `PAGEMILL_FUZZ_CORPUS=fuzz/corpus`, writes the seeds where libFuzzer finds them.
 #[test]
 fn every_target_has_seeds() {
