@@ -42,6 +42,10 @@ notices! {
     ScanDone { pages: u64, oddities: u64 }
     info "labels scanned" { pages, oddities }
 
+    /// A book whose outputs could not be seen or written.
+    BookLeftAlone<'a> { path: &'a str, detail: &'a str }
+    warn "the outputs of a book cannot be kept where they belong; the book is left alone" { path, reason = detail }
+
     /// An output that does not count.
     OutputNotUsable<'a> { key: &'a RecordKey, fault: &'a str }
     warn "output is not usable; the page runs again" { page.key = %key, fault }

@@ -401,6 +401,13 @@ impl Look {
 
 impl Seen {
     fn note(&mut self, oddity: &Oddity) {
+        if oddity.kind == OddityKind::OutputFolder {
+            notices::BookLeftAlone {
+                path: &oddity.path,
+                detail: &oddity.detail,
+            }
+            .emit();
+        }
         tracing::debug!(path = %oddity.path, reason = %oddity.kind, "not a page");
         if oddity.kind == OddityKind::DiskFault {
             let reason = || format!("{}: {}", oddity.path, oddity.detail);

@@ -67,6 +67,9 @@ crate::domain::failure::words! {
         Unreadable => "unreadable",
         /// A folder that the disk does not give now; it may some other time.
         DiskFault => "disk fault",
+        /// The folder of a book's outputs cannot be read, or a link leads out of the output folder.
+        /// The book is left alone: what it would cost could not be written.
+        OutputFolder => "output folder cannot be used",
         /// An output without a label; left as it is.
         OutputWithoutLabel => "output without a label",
     }

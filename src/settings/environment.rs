@@ -26,7 +26,8 @@ impl Settings {
             ("paths.output_dir", &paths.output_dir),
             ("paths.work_dir", &paths.work_dir),
         ] {
-            if folder.exists() && !folder.is_dir() {
+            // A link that leads nowhere is something as well: its disk may not be mounted.
+            if folder.symlink_metadata().is_ok() && !folder.is_dir() {
                 faults.push(Fault::new(
                     name,
                     format!("{} is not a folder", folder.display()),

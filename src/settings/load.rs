@@ -1,7 +1,8 @@
 //! Reads the layers in order: defaults, file, environment, flags.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use serde_yaml::Value;
@@ -21,6 +22,9 @@ const PREFIX: &str = "PAGEMILL__";
 const KEY_VARIABLES: [&str; 2] = ["GEMINI_API_KEY", "GOOGLE_API_KEY"];
 /// The name that the official SDKs read the address from.
 const BASE_URL_VARIABLE: &str = "GOOGLE_GEMINI_BASE_URL";
+
+/// The longest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Where settings come from.
 #[derive(Clone, Default)]
@@ -76,6 +80,7 @@ pub fn load(sources: Sources) -> Result<Loaded, SettingsError> {
     faults.append(&mut raw.faults);
 
     let settings = build(&raw, &base, api_key, &mut faults);
+    faults.extend(settings.faults_of_places_with_the_key());
     if !faults.is_empty() {
         return Err(SettingsError::new(faults, settings.api_key.as_ref()));
     }
@@ -89,7 +94,7 @@ pub fn load(sources: Sources) -> Result<Loaded, SettingsError> {
 /// The document of the file, or nothing when the default file is absent or the file is at fault.
 fn read_document(path: &Path, is_named: bool, faults: &mut Vec<Fault>) -> Option<Value> {
     let name = path.display().to_string();
-    let text = match std::fs::read_to_string(path) {
+    let text = match read_text(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound && !is_named => return None,
         Err(error) => {
@@ -118,6 +123,24 @@ fn read_document(path: &Path, is_named: bool, faults: &mut Vec<Fault>) -> Option
     }
 }
 
+/// Reads a text that a person wrote, of at most [`FILE_BYTES_MAX`].
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read_bounded(path)?).map_err(|_| io::Error::other("it is not UTF-8"))
+}
+
+/// Whatever is longer was not meant, and is not held in memory.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let detail = format!("it is longer than {FILE_BYTES_MAX} bytes");
+        return Err(io::Error::other(detail));
+    }
+    Ok(bytes)
+}
+
 /// The environment, filled up from a file that may be absent. What is set stays as it is, and the
 /// process's own environment is not touched.
 fn with_dot_env(
@@ -126,7 +149,7 @@ fn with_dot_env(
     faults: &mut Vec<Fault>,
 ) -> BTreeMap<String, String> {
     let name = path.display().to_string();
-    let text = match std::fs::read(path) {
+    let text = match read_bounded(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return env,
         Err(error) => {
@@ -141,10 +164,22 @@ fn with_dot_env(
     };
     let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&text);
     let lines = dotenvy::from_read_iter(text);
+    let mut held = 0;
     for (position, line) in lines.enumerate() {
         match line {
-            Ok((name, value)) => {
-                env.entry(name).or_insert(value);
+            Ok((variable, value)) => {
+                // A value may name earlier ones, so that a short file can be a very long text.
+                held += value.len();
+                if held > FILE_BYTES_MAX as usize {
+                    let problem = format!("its values are longer than {FILE_BYTES_MAX} bytes");
+                    faults.push(Fault::new(
+                        name,
+                        problem,
+                        "take out what is not for pagemill",
+                    ));
+                    break;
+                }
+                env.entry(variable).or_insert(value);
             }
             // The error holds the line, and the line may hold the key.
             Err(_) => {
@@ -174,6 +209,37 @@ fn api_key(env: &BTreeMap<String, String>, faults: &mut Vec<Fault>) -> Option<Ap
             faults.push(Fault::new(name, problem, "set it to the key alone"));
             None
         }
+    }
+}
+
+impl Settings {
+    /// Settings name folders, addresses and remote things, and stand in the database. A key that
+    /// was typed into one would be in all of them.
+    fn faults_of_places_with_the_key(&self) -> Vec<Fault> {
+        let Some(key) = &self.api_key else {
+            return Vec::new();
+        };
+        let places = self.effective.iter();
+        places
+            .filter(|(_path, value)| holds(key, value))
+            .map(|(path, _value)| {
+                let remedy = "take it out; the key has its place in GEMINI_API_KEY";
+                Fault::new(path, "holds the API key", remedy)
+            })
+            .collect()
+    }
+}
+
+fn holds(key: &ApiKey, value: &Value) -> bool {
+    match value {
+        Value::String(text) => key.is_in(text),
+        Value::Sequence(items) => items.iter().any(|item| holds(key, item)),
+        Value::Mapping(entries) => entries
+            .iter()
+            .any(|(name, value)| holds(key, name) || holds(key, value)),
+        Value::Tagged(tagged) => key.is_in(&tagged.tag.to_string()) || holds(key, &tagged.value),
+        Value::Number(number) => key.is_in(&number.to_string()),
+        Value::Null | Value::Bool(_) => false,
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::fault::{Fault, SettingsError};
+use super::load::read_text;
 use crate::decide::cost::{Date, Price, PriceEntry, PriceTable, Rates, Tier};
 
 /// The list that is built in.
@@ -48,7 +49,7 @@ pub fn load(file: Option<&Path>) -> Result<PriceTable, SettingsError> {
     let Some(file) = file else {
         return parse(BUILT_IN);
     };
-    let text = std::fs::read_to_string(file).map_err(|error| {
+    let text = read_text(file).map_err(|error| {
         let problem = format!("{} cannot be read: {error}", file.display());
         SettingsError::new(
             vec![Fault::new(path, problem, "correct it or take it out")],

@@ -44,12 +44,18 @@ impl ApiKey {
         KeyFingerprint::new(&digest[..16])
     }
 
+    /// Whether a text holds the key. A text of a few letters that somebody calls a key is in many.
+    pub fn is_in(&self, text: &str) -> bool {
+        self.0.len() >= MASKABLE_BYTES_MIN && text.contains(&self.0)
+    }
+
     /// The text with every occurrence of the key replaced.
     pub fn mask(&self, text: &str) -> String {
-        if self.0.len() < MASKABLE_BYTES_MIN {
-            return text.to_owned();
+        if self.is_in(text) {
+            text.replace(&self.0, "***")
+        } else {
+            text.to_owned()
         }
-        text.replace(&self.0, "***")
     }
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_yaml::{Mapping, Value};
 
+use super::Settings;
 use super::keys::sections;
 use super::raw::RawSettings;
 use super::table::KEYS;
-use super::{ApiKey, Settings};
 
 /// What is in force, by dotted path, in whatever form it was given.
 pub fn effective(raw: &RawSettings) -> BTreeMap<String, Value> {
@@ -30,8 +30,8 @@ pub fn effective(raw: &RawSettings) -> BTreeMap<String, Value> {
 }
 
 impl Settings {
-    /// Every setting as YAML that can be read again. The key is not a setting, and would be masked
-    /// wherever someone had written it.
+    /// Every setting as YAML that can be read again. The key is not a setting, and a setting that
+    /// holds it is refused at loading.
     pub fn snapshot_yaml(&self) -> String {
         let mut document = Mapping::new();
         for section in sections() {
@@ -52,7 +52,7 @@ impl Settings {
         serde_yaml::to_string(&document).unwrap_or_default()
     }
 
-    /// Every setting with its value, masked; entries of merged mappings each by their own path.
+    /// Every setting with its value; entries of merged mappings each by their own path.
     pub fn effective_values(&self) -> Vec<(String, serde_json::Value)> {
         let mut values = Vec::new();
         for key in KEYS {
@@ -68,35 +68,8 @@ impl Settings {
         values
     }
 
-    /// What is in force at a path, with the key masked. Masking comes before the value is made a
-    /// text, for a text could hold the key in an escaped form.
+    /// What is in force at a path.
     fn effective_value(&self, path: &str) -> Value {
-        let value = self.effective.get(path).cloned().unwrap_or_default();
-        match &self.api_key {
-            Some(key) => masked(key, value),
-            None => value,
-        }
-    }
-}
-
-fn masked(key: &ApiKey, value: Value) -> Value {
-    match value {
-        Value::String(text) => Value::String(key.mask(&text)),
-        Value::Sequence(items) => {
-            Value::Sequence(items.into_iter().map(|item| masked(key, item)).collect())
-        }
-        Value::Mapping(entries) => {
-            let entries = entries.into_iter();
-            Value::Mapping(
-                entries
-                    .map(|(name, value)| (masked(key, name), masked(key, value)))
-                    .collect(),
-            )
-        }
-        Value::Tagged(mut tagged) => {
-            tagged.value = masked(key, tagged.value);
-            Value::Tagged(tagged)
-        }
-        plain @ (Value::Null | Value::Bool(_) | Value::Number(_)) => plain,
+        self.effective.get(path).cloned().unwrap_or_default()
     }
 }

@@ -139,14 +139,13 @@ fn without_secrets(piece: &str) -> String {
     let lower = piece.to_ascii_lowercase();
     let query = lower
         .find("://")
-        .and_then(|at| lower[at..].find('?').map(|question| at + question));
-    if let Some(at) = query {
-        return format!("{}?[removed]", &piece[..at]);
-    }
-    if let Some(at) = lower.find("key=") {
-        return format!("{}[removed]", &piece[..at]);
-    }
-    match piece.find("AIza") {
+        .and_then(|at| lower[at..].find('?').map(|question| at + question + 1));
+    // A piece may hold several of these; nothing behind the first is shown.
+    let first = [query, lower.find("key="), piece.find("AIza")]
+        .into_iter()
+        .flatten()
+        .min();
+    match first {
         Some(at) => format!("{}[removed]", &piece[..at]),
         None => piece.to_owned(),
     }

@@ -308,6 +308,16 @@ fn messages_carry_no_secret() {
     );
 }
 
+#[test]
+fn p13_a_word_with_several_secrets_shows_none_of_them() {
+    let check = |text: &str, expected: &str| assert_eq!(one_line(text), expected);
+    check("a https://h/x?y=1 b", "a https://h/x?[removed] b");
+    check("a key=b c", "a [removed] c");
+    check("Key:AIzaSyA,see:https://h/?key=AIzaSyB", "Key:[removed]");
+    check("https://h/?q#AIzaSyA", "https://h/?[removed]");
+    check("https://h/AIzaSyA?key=B", "https://h/[removed]");
+}
+
 proptest! {
     #[test]
     fn no_answer_panics(

@@ -5,7 +5,10 @@
 //! a tree of them. Passing over a value does not recurse, so depth cannot overflow the stack.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::Deserializer as _;
+use serde::de::{SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::domain::time::Timestamp;
@@ -59,6 +62,16 @@ impl<'a> Object<'a> {
         serde_json::from_str(self.raw(names)?.get()).ok()
     }
 
+    /// Shows the items of a list one by one; gives whether there is a list.
+    pub(super) fn each(&self, names: &[&str], show: impl FnMut(&'a RawValue)) -> bool {
+        let Some(raw) = self.raw(names) else {
+            return false;
+        };
+        serde_json::Deserializer::from_str(raw.get())
+            .deserialize_seq(Each { show })
+            .is_ok()
+    }
+
     pub(super) fn is_true(&self, names: &[&str]) -> bool {
         self.raw(names).is_some_and(|raw| raw.get() == "true")
     }
@@ -78,6 +91,26 @@ impl<'a> Object<'a> {
     /// An RFC 3339 instant.
     pub(super) fn instant(&self, names: &[&str]) -> Option<Timestamp> {
         Timestamp::parse(&self.text(names)?).ok()
+    }
+}
+
+/// Visits a list without holding it: a list of small values is much longer than its text.
+struct Each<F> {
+    show: F,
+}
+
+impl<'de, F: FnMut(&'de RawValue)> Visitor<'de> for Each<F> {
+    type Value = ();
+
+    fn expecting(&self, words: &mut fmt::Formatter<'_>) -> fmt::Result {
+        words.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
+        while let Some(item) = items.next_element()? {
+            (self.show)(item);
+        }
+        Ok(())
     }
 }
 

@@ -37,8 +37,9 @@ pub fn batch_page(body: &[u8]) -> Result<Page<RemoteBatch>, DecodeError> {
     })
 }
 
-/// Brings the results inside an operation to the lines that a result file has; `None` when there
-/// are none inside.
+/// Brings the results inside an operation to the lines that a result file has, one a row; `None`
+/// when there are none inside. A row is kept as it came: one that names two keys, or one field
+/// twice, must not become a line that names one.
 pub fn inline_lines(body: &[u8]) -> Result<Option<Vec<u8>>, DecodeError> {
     let operation = Object::parse("a batch", body)?;
     let Some(rows) = output_places(&operation).iter().find_map(inline_rows) else {
@@ -46,7 +47,8 @@ pub fn inline_lines(body: &[u8]) -> Result<Option<Vec<u8>>, DecodeError> {
     };
     let mut lines = Vec::new();
     for row in rows {
-        push_line(row, &mut lines);
+        push_flat(row.get(), &mut lines);
+        lines.push(b'\n');
     }
     Ok(Some(lines))
 }
@@ -177,31 +179,6 @@ fn inline_rows<'a>(place: &Object<'a>) -> Option<Vec<&'a RawValue>> {
     })
 }
 
-fn push_line(row: &RawValue, lines: &mut Vec<u8>) {
-    let parts = Object::open(row).unwrap_or_default();
-    let key = parts.raw(&["key"]).or_else(|| {
-        parts
-            .object(&["metadata"])
-            .and_then(|metadata| metadata.raw(&["key"]))
-    });
-    match key {
-        Some(key) => {
-            lines.extend_from_slice(b"{\"key\":");
-            push_flat(key.get(), lines);
-            for name in ["response", "error", "status"] {
-                if let Some(raw) = parts.raw(&[name]) {
-                    lines.extend_from_slice(format!(",\"{name}\":").as_bytes());
-                    push_flat(raw.get(), lines);
-                }
-            }
-            lines.push(b'}');
-        }
-        // Kept as it came, to be counted as a row without a key.
-        None => push_flat(row.get(), lines),
-    }
-    lines.push(b'\n');
-}
-
 /// A line break in valid JSON is white space: inside strings it is escaped.
 fn push_flat(json: &str, lines: &mut Vec<u8>) {
     lines.extend(json.bytes().map(|byte| match byte {
@@ -328,9 +305,36 @@ mod tests {
         let lines = String::from_utf8(inline_lines(body).unwrap().unwrap()).unwrap();
         let lines: Vec<&str> = lines.lines().collect();
         assert_eq!(lines.len(), 4);
-        assert!(lines[0].starts_with(r#"{"key":"p1","response":{"a":"#));
-        assert_eq!(lines[1], r#"{"key":"p2","error":{"code": 7}}"#);
-        assert_eq!(lines[2..], [r#"{"response": {}}"#, "5"]);
+        assert!(
+            lines[0].starts_with(r#"{"response": {"a":  "#),
+            "{}",
+            lines[0]
+        );
+        assert!(lines[0].ends_with(r#""x\ny"}, "metadata": {"key": "p1"}}"#));
+        let rest = [
+            r#"{"error": {"code": 7}, "metadata": {"key": "p2"}}"#,
+            r#"{"response": {}}"#,
+            "5",
+        ];
+        assert_eq!(lines[1..], rest);
         assert_eq!(inline_lines(br#"{"name":"b"}"#).unwrap(), None);
+    }
+
+    #[test]
+    fn p4_an_inline_row_with_two_keys_stays_one_with_two_keys() {
+        use super::super::response::{Row, row};
+        let check = |inside: &str, is_expected: fn(&Row) -> bool| {
+            let body = format!(r#"{{"name":"b","response":{{"inlinedResponses":[{inside}]}}}}"#);
+            let lines = inline_lines(body.as_bytes()).unwrap().unwrap();
+            let found = row(&lines);
+            assert!(is_expected(&found), "{inside}: {found:?}");
+        };
+        check(
+            r#"{"key":"a","metadata":{"key":"b"},"response":{}}"#,
+            |row| matches!(row, Row::TwoKeys { .. }),
+        );
+        check(r#"{"key":"a","key":"b","response":{}}"#, |row| {
+            matches!(row, Row::NotJson { .. })
+        });
     }
 }

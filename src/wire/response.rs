@@ -5,16 +5,18 @@
 //! cannot be read still belongs to its page.
 
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::loose::cut;
+use super::loose::{Object, cut};
 use super::operation::status;
 pub use crate::domain::answer::{Response, RowBody};
 use crate::domain::attempt::Tokens;
 
 /// The most of a response that is kept as text, in bytes.
 pub const RAW_BYTES_MAX: usize = 64 * 1024;
+
+/// The most of a word that is no text, in bytes.
+const WORD_BYTES_MAX: usize = 200;
 
 /// What a line is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +29,7 @@ pub enum Row {
         detail: String,
     },
     NotAnObject,
-    /// No key, or one that is no text.
+    /// No key, or something in its place that is no text.
     NoKey,
     /// Two different keys in one line.
     TwoKeys {
@@ -84,18 +86,29 @@ pub fn row(line: &[u8]) -> Row {
 }
 
 fn opened(envelope: &Envelope<'_>) -> Row {
-    let at_top = envelope.key.and_then(as_text);
-    let in_metadata = envelope.metadata.and_then(metadata_key);
-    let key = match (at_top, in_metadata) {
+    let named = [
+        envelope.key.map(as_text),
+        envelope.metadata.and_then(metadata_key),
+    ];
+    let mut keys = Vec::new();
+    for name in named.into_iter().flatten() {
+        match name {
+            Some(key) => keys.push(key),
+            // What stands there might be another key than the one beside it.
+            None => return Row::NoKey,
+        }
+    }
+    let mut keys = keys.into_iter();
+    let key = match (keys.next(), keys.next()) {
         (Some(first), Some(second)) if first != second => return Row::TwoKeys { first, second },
-        (Some(key), _) | (None, Some(key)) => key,
-        (None, None) => return Row::NoKey,
+        (Some(key), _) => key,
+        (None, _) => return Row::NoKey,
     };
     let said = [envelope.error, envelope.status].into_iter().flatten();
     let error = said.clone().find(|raw| is_failure(raw));
     let body = match (error, envelope.response) {
         (Some(raw), _) => RowBody::Error(status(raw)),
-        (None, Some(raw)) => RowBody::Response(response(raw.get())),
+        (None, Some(raw)) => RowBody::Response(response(raw)),
         (None, None) => match said.into_iter().next() {
             Some(raw) => RowBody::Error(status(raw)),
             None => return Row::NoBody { key },
@@ -108,14 +121,20 @@ fn as_text(raw: &RawValue) -> Option<String> {
     serde_json::from_str(raw.get()).ok()
 }
 
-fn metadata_key(raw: &RawValue) -> Option<String> {
+/// The key that metadata names, if any: a text, or, as `None`, something that cannot be read as one.
+fn metadata_key(raw: &RawValue) -> Option<Option<String>> {
     #[derive(Deserialize)]
     struct Metadata<'a> {
         #[serde(borrow, default)]
         key: Option<&'a RawValue>,
     }
-    let metadata: Metadata<'_> = serde_json::from_str(raw.get()).ok()?;
-    as_text(metadata.key?)
+    if !raw.get().starts_with('{') {
+        return None;
+    }
+    match serde_json::from_str::<Metadata<'_>>(raw.get()) {
+        Ok(metadata) => metadata.key.map(as_text),
+        Err(_) => Some(None),
+    }
 }
 
 /// A status of code 0, or an empty one, says that nothing failed.
@@ -128,68 +147,66 @@ fn is_failure(raw: &RawValue) -> bool {
 }
 
 /// Reads a response. What cannot be read has no candidates, and its text is kept.
-fn response(raw: &str) -> Response {
-    let value: Value = serde_json::from_str(raw).unwrap_or(Value::Null);
-    let candidates = field(&value, "candidates", "candidates").and_then(Value::as_array);
-    let first = candidates.and_then(|list| list.first());
-    let feedback = field(&value, "promptFeedback", "prompt_feedback");
+fn response(raw: &RawValue) -> Response {
+    let opened = Object::open(raw).unwrap_or_default();
+    let (mut candidates, mut first) = (0, None);
+    opened.each(&["candidates"], |candidate| {
+        candidates += 1;
+        first.get_or_insert(candidate);
+    });
+    let first = first.and_then(Object::open);
+    let feedback = opened.object(&["promptFeedback", "prompt_feedback"]);
     Response {
-        candidates: candidates.map_or(0, Vec::len),
-        finish_reason: first.and_then(|candidate| word(candidate, "finishReason", "finish_reason")),
-        text: first.and_then(text),
-        block_reason: feedback.and_then(|value| word(value, "blockReason", "block_reason")),
-        tokens: field(&value, "usageMetadata", "usage_metadata")
-            .map(tokens)
+        candidates,
+        finish_reason: word(first.as_ref(), &["finishReason", "finish_reason"]),
+        text: first.as_ref().and_then(text),
+        block_reason: word(feedback.as_ref(), &["blockReason", "block_reason"]),
+        tokens: opened
+            .object(&["usageMetadata", "usage_metadata"])
+            .map(|usage| tokens(&usage))
             .unwrap_or_default(),
-        model_version: word(&value, "modelVersion", "model_version"),
-        raw: cut(raw, RAW_BYTES_MAX).to_owned(),
+        model_version: word(Some(&opened), &["modelVersion", "model_version"]),
+        raw: cut(raw.get(), RAW_BYTES_MAX).to_owned(),
     }
 }
 
-/// All text parts that are not thoughts, joined.
-fn text(candidate: &Value) -> Option<String> {
-    let parts = candidate.get("content")?.get("parts")?.as_array()?;
+/// All text parts that are not thoughts, joined; none when one of them cannot be read, for a text
+/// with a hole is another text.
+fn text(candidate: &Object<'_>) -> Option<String> {
     let mut joined: Option<String> = None;
-    for part in parts {
-        let is_thought = part.get("thought").and_then(Value::as_bool) == Some(true);
-        if let Some(text) = part.get("text").and_then(Value::as_str)
-            && !is_thought
-        {
-            joined.get_or_insert_default().push_str(text);
+    let mut is_readable = true;
+    let content = candidate.object(&["content"])?;
+    content.each(&["parts"], |part| {
+        let part = Object::open(part).unwrap_or_default();
+        let is_text = |raw: &&RawValue| raw.get().starts_with('"');
+        let Some(raw) = part.raw(&["text"]).filter(is_text) else {
+            return;
+        };
+        if part.is_true(&["thought"]) {
+            return;
         }
-    }
-    joined
+        match as_text(raw) {
+            Some(text) => joined.get_or_insert_default().push_str(&text),
+            None => is_readable = false,
+        }
+    });
+    joined.filter(|_text| is_readable)
 }
 
-fn tokens(usage: &Value) -> Tokens {
-    let count = |camel: &str, snake: &str| {
-        let value = field(usage, camel, snake)?;
-        value
-            .as_u64()
-            .or_else(|| value.as_str().and_then(|text| text.parse().ok()))
-    };
+fn tokens(usage: &Object<'_>) -> Tokens {
     Tokens {
-        prompt: count("promptTokenCount", "prompt_token_count"),
-        cached: count("cachedContentTokenCount", "cached_content_token_count"),
-        candidates: count("candidatesTokenCount", "candidates_token_count"),
-        thoughts: count("thoughtsTokenCount", "thoughts_token_count"),
-        total: count("totalTokenCount", "total_token_count"),
+        prompt: usage.count(&["promptTokenCount", "prompt_token_count"]),
+        cached: usage.count(&["cachedContentTokenCount", "cached_content_token_count"]),
+        candidates: usage.count(&["candidatesTokenCount", "candidates_token_count"]),
+        thoughts: usage.count(&["thoughtsTokenCount", "thoughts_token_count"]),
+        total: usage.count(&["totalTokenCount", "total_token_count"]),
     }
-}
-
-fn field<'v>(value: &'v Value, camel: &str, snake: &str) -> Option<&'v Value> {
-    value
-        .get(camel)
-        .or_else(|| value.get(snake))
-        .filter(|found| !found.is_null())
 }
 
 /// A word, or whatever stands in its place, as text.
-fn word(value: &Value, camel: &str, snake: &str) -> Option<String> {
-    match field(value, camel, snake)? {
-        Value::String(text) => Some(text.clone()),
-        other => Some(cut(&other.to_string(), 200).to_owned()),
-    }
+fn word(object: Option<&Object<'_>>, names: &[&str]) -> Option<String> {
+    let raw = object?.raw(names)?;
+    as_text(raw).or_else(|| Some(cut(raw.get(), WORD_BYTES_MAX).to_owned()))
 }
 
 #[cfg(test)]
@@ -257,6 +274,14 @@ mod tests {
                 second: "b".into(),
             },
         );
+        for unclear in [
+            r#"{"key":5,"metadata":{"key":"b"},"response":{}}"#,
+            r#"{"key":"a","metadata":{"key":5},"response":{}}"#,
+            r#"{"key":"a","metadata":{"key":"\ud800"},"response":{}}"#,
+            r#"{"key":"a","metadata":{"key":"b","key":"a"},"response":{}}"#,
+        ] {
+            check(unclear.as_bytes(), Row::NoKey);
+        }
         for broken in ["nothing", "{\"key\":", r#"{"key":"a","key":"b"}"#, "{} {}"] {
             assert!(
                 matches!(row(broken.as_bytes()), Row::NotJson { .. }),
@@ -273,6 +298,10 @@ mod tests {
             "m"
         );
         assert_eq!(answer(r#"{"key":"","response":{}}"#).0, "");
+        for beside in ["null", "5", "{}", r#"{"key":null}"#, r#"{"x":"\ud800"}"#] {
+            let line = format!(r#"{{"key":"m","metadata":{beside},"response":{{}}}}"#);
+            assert_eq!(answer(&line).0, "m", "{beside}");
+        }
         assert_eq!(answer("\u{feff}{\"key\":\"b\",\"response\":{}}\r").0, "b");
     }
 
@@ -322,10 +351,15 @@ mod tests {
         assert_eq!((key.as_str(), response.candidates), ("a", 0));
         assert_eq!(response.raw.len(), RAW_BYTES_MAX);
         let lone = r#"{"key":"a","response":{"candidates":[{"finishReason":"STOP","content":{"parts":[{"text":"\ud800"}]}}]}}"#;
-        assert!(matches!(
-            answer(lone).1,
-            RowBody::Response(Response { candidates: 0, .. })
-        ));
+        let RowBody::Response(unreadable) = answer(lone).1 else {
+            panic!()
+        };
+        assert_eq!((unreadable.candidates, unreadable.text), (1, None));
+        let hole = r#"{"key":"a","response":{"candidates":[{"content":{"parts":[{"text":"a"},{"text":"\ud800"},{"text":"b"}]}}]}}"#;
+        let RowBody::Response(with_a_hole) = answer(hole).1 else {
+            panic!()
+        };
+        assert_eq!(with_a_hole.text, None);
     }
 
     #[test]

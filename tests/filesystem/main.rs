@@ -3,6 +3,7 @@
 mod disk;
 mod images;
 mod outputs;
+mod paths;
 mod raw;
 mod walk;
 mod world;

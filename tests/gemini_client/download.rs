@@ -168,6 +168,56 @@ async fn redirects_are_followed_without_spreading_the_key() {
 }
 
 #[tokio::test]
+async fn p13_a_link_in_the_place_of_a_result_file_is_replaced_and_never_followed() {
+    for script in [vec![whole()], vec![Reply::new(500, ""); 9]] {
+        let is_answered = script.len() == 1;
+        let server = Server::new(script);
+        let folder = tempfile::tempdir().unwrap();
+        let theirs = folder.path().join("theirs");
+        fs::write(&theirs, "theirs").unwrap();
+        let destination = folder.path().join("raw/b.jsonl");
+        fs::create_dir(folder.path().join("raw")).unwrap();
+        for link in [&destination, &folder.path().join("raw/b.jsonl.part")] {
+            std::os::unix::fs::symlink(&theirs, link).unwrap();
+        }
+        let name = RemoteName::from(NAME);
+        let result = server.client().download(&name, destination.clone()).await;
+        assert_eq!(result.is_ok(), is_answered);
+        assert_eq!(fs::read(&theirs).unwrap(), b"theirs");
+        assert!(!folder.path().join("raw/b.jsonl.part").is_symlink());
+        if is_answered {
+            assert!(!destination.is_symlink());
+            assert_eq!(fs::read(&destination).unwrap(), CONTENT);
+        }
+    }
+}
+
+#[tokio::test]
+async fn p13_a_name_from_the_provider_is_no_path() {
+    for name in [
+        "files/../../x",
+        "../files/x",
+        "/files/x",
+        "files/a/b",
+        "files/..",
+        "files/",
+        "files/a\0b",
+        "files/a?alt=media",
+        "files/a%2Fb",
+        "x",
+    ] {
+        let server = Server::new(vec![whole()]);
+        let folder = tempfile::tempdir().unwrap();
+        let destination = folder.path().join("raw/b.jsonl");
+        let name = RemoteName::from(name);
+        let result = server.client().download(&name, destination).await;
+        assert_eq!(result.unwrap_err().next, Next::Refused, "{name}");
+        assert!(server.requests().is_empty(), "{name}");
+        assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
+    }
+}
+
+#[tokio::test]
 async fn a_disk_that_refuses_is_our_own_fault() {
     let server = Server::new(vec![whole()]);
     let folder = tempfile::tempdir().unwrap();

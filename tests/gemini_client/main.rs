@@ -3,5 +3,6 @@
 mod create;
 mod download;
 mod recordings;
+mod secrets;
 mod server;
 mod upload;

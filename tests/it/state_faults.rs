@@ -506,6 +506,32 @@ async fn f28_a_second_process_is_refused_and_a_killed_one_blocks_nobody() {
 }
 
 #[actix::test]
+async fn p2_a_database_behind_a_link_has_the_same_lock() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("state.db");
+    let link = folder.path().join("link.db");
+    let _held = start(&path).await;
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let refused = refusal(&link).await;
+    assert_eq!(refused, OpenError::InUse { path: link });
+}
+
+#[actix::test]
+async fn p13_a_lock_that_is_a_link_is_not_followed() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("state.db");
+    let theirs = folder.path().join("theirs");
+    std::os::unix::fs::symlink(&theirs, folder.path().join("state.db.lock")).unwrap();
+    let error = StateActor::open(options(&path)).await.err().unwrap();
+    assert!(matches!(error, OpenError::Unusable { .. }), "{error:?}");
+    assert!(
+        error.to_string().contains("is a link; remove it"),
+        "{error}"
+    );
+    assert!(!theirs.exists() && !path.exists());
+}
+
+#[actix::test]
 async fn a_file_that_is_no_database_is_refused_unchanged() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("state.db");

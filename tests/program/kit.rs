@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-/// The only key that the emulators of these tests take.
+/// The key that the emulators of these tests take, and no other, unless a test says so.
 pub const KEY: &str = "planted-key-7f3a9c1e55d2";
 /// Every fault, seldom.
 pub const MILD: &str = include_str!("mild.yaml");
@@ -40,6 +40,8 @@ pub struct WorldOptions<'a> {
     pub latency_ms: u64,
     pub faults: &'a str,
     pub seed: u64,
+    /// The only key that the emulator takes.
+    pub key: &'a str,
     /// Settings on top of the usual short intervals, by dotted path.
     pub settings: &'a [(&'a str, &'a str)],
 }
@@ -52,6 +54,7 @@ impl Default for WorldOptions<'_> {
             latency_ms: 0,
             faults: "",
             seed: 1,
+            key: KEY,
             settings: &[],
         }
     }
@@ -104,12 +107,12 @@ impl World {
             batch_latency: Duration::from_millis(options.latency_ms),
             faults: FaultProfile::from_yaml(options.faults).unwrap(),
             seed: options.seed,
-            api_key: Some(KEY.to_owned()),
+            api_key: Some(options.key.to_owned()),
             ..EmulatorOptions::default()
         };
         let emulator = wait_for(Emulator::start(emulator)).unwrap();
         let env = [
-            ("GEMINI_API_KEY".to_owned(), KEY.to_owned()),
+            ("GEMINI_API_KEY".to_owned(), options.key.to_owned()),
             ("GOOGLE_GEMINI_BASE_URL".to_owned(), emulator.base_url()),
         ];
         let mut world = World {

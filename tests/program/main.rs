@@ -17,6 +17,8 @@ mod doctor;
 mod kill;
 mod kit;
 mod limits;
+mod paths;
 mod reconcile;
+mod secrets;
 mod verify;
 mod whole;

@@ -132,13 +132,22 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(unusable)?;
     }
-    let mut name = path.as_os_str().to_owned();
+    // A database that is reached through a link is the same one, and has one lock.
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_not_yet| path.to_owned());
+    let mut name = real.into_os_string();
     name.push(".lock");
+    let name = PathBuf::from(name);
+    if name.is_symlink() {
+        return Err(OpenError::Unusable {
+            path: path.to_owned(),
+            fault: format!("its lock '{}' is a link; remove it", name.display()),
+        });
+    }
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
-        .open(PathBuf::from(name))
+        .open(name)
         .map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),

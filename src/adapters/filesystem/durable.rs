@@ -126,6 +126,16 @@ fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Creates a file of ours afresh. What stands in its place goes first: a link there would be
+/// followed, and what it leads to emptied.
+pub(super) fn create_afresh(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
 /// `.{name}.{32 hex digits}.tmp` in the same folder.
 fn temporary_of(path: &Path) -> io::Result<PathBuf> {
     let name = path

@@ -8,6 +8,7 @@ mod audit;
 mod durable;
 mod image;
 mod image_end;
+mod inside;
 mod leftovers;
 mod outputs;
 pub mod place;

@@ -1,17 +1,14 @@
 //! Writing many outputs at once: in parallel, one sync per folder.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sha2::{Digest, Sha256};
 
-use super::durable::{
-    create_folder, create_folders, fault, folder_of, refusal, replace, sync_folder,
-};
+use super::durable::{fault, folder_of, refusal, replace, sync_folder};
+use super::inside::prepare;
 use super::leftovers::{Swept, sweep_outputs};
 use super::source::FilesystemOptions;
 use crate::domain::ids::{RecordKey, Sha256Hex};
@@ -86,34 +83,6 @@ fn target(
         .or_insert_with_key(|folder| prepare(root, folder))
         .clone()?;
     Ok(path)
-}
-
-/// Creates a folder below `root` level by level, and refuses one that a link leads out of it.
-pub(super) fn prepare(root: &Path, folder: &Path) -> Result<(), SourceError> {
-    create_folders(root).map_err(|error| fault(root, &error))?;
-    let real_root = fs::canonicalize(root).map_err(|error| fault(root, &error))?;
-    let below = folder
-        .strip_prefix(root)
-        .map_err(|_| refusal(folder, "not below the output folder"))?;
-    let mut path = root.to_path_buf();
-    for level in below {
-        path.push(level);
-        match fs::symlink_metadata(&path) {
-            Ok(found) if found.is_dir() => {}
-            Ok(found) if found.is_symlink() => {
-                let real = fs::canonicalize(&path).map_err(|error| fault(&path, &error))?;
-                if !real.starts_with(&real_root) {
-                    return Err(refusal(&path, "a link that leads out of the output folder"));
-                }
-            }
-            Ok(_) => return Err(refusal(&path, "not a folder")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create_folder(&path).map_err(|error| fault(&path, &error))?;
-            }
-            Err(error) => return Err(fault(&path, &error)),
-        }
-    }
-    Ok(())
 }
 
 /// Runs `work` for every index on up to `threads` threads; answers in the order of the indexes.

@@ -15,7 +15,7 @@ use super::durable::{
     blocking, create_folders, fault, folder_of, gone, refusal, replace, sync_folder,
 };
 use super::source::{Filesystem, FilesystemOptions};
-use super::{leftovers, outputs, raw, room, spool};
+use super::{inside, leftovers, outputs, raw, room, spool};
 use crate::domain::ids::{BatchId, RecordKey, Sha256Hex};
 use crate::ports::page_source::SourceError;
 use crate::ports::result_sink::{RawReader, ResultSink, Spool, Written};
@@ -262,12 +262,13 @@ fn retire(options: &FilesystemOptions, key: &RecordKey) -> Result<(), SourceErro
     if !path.exists() {
         return Ok(());
     }
-    outputs::prepare(root, folder_of(&path))?;
+    inside::prepare(root, folder_of(&path))?;
     let extension = revision(&path).map_err(|error| fault(&path, &error))?;
+    let revisions = options.work_dir.join("revisions");
     let kept = layout
-        .path(&options.work_dir.join("revisions"), key, &extension)
+        .path(&revisions, key, &extension)
         .map_err(|error| key_fault(&error))?;
-    create_folders(folder_of(&kept)).map_err(|error| fault(&kept, &error))?;
+    inside::prepare(&revisions, folder_of(&kept))?;
     move_durably(&path, &kept).map_err(|error| fault(&kept, &error))
 }
 

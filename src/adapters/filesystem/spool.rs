@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 
-use super::durable::{blocking, create_folders, fault, folder_of, refusal, sync_folder};
+use super::durable::{
+    blocking, create_afresh, create_folders, fault, folder_of, refusal, sync_folder,
+};
 use crate::domain::ids::Sha256Hex;
 use crate::ports::page_source::SourceError;
 use crate::ports::result_sink::{Spool, Written};
@@ -37,7 +39,7 @@ pub(super) async fn create(path: PathBuf) -> Result<Box<dyn Spool>, SourceError>
     let file = blocking(&place, move || {
         let folder = folder_of(&part);
         create_folders(folder).map_err(|error| fault(folder, &error))?;
-        File::create(&part).map_err(|error| fault(&part, &error))
+        create_afresh(&part).map_err(|error| fault(&part, &error))
     })
     .await?;
     let open = Some(Open {

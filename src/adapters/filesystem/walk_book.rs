@@ -1,13 +1,15 @@
 //! One book's folders: labels on the one side, outputs on the other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::DirEntry;
 use std::io;
 
-use super::durable::is_temporary;
+use super::durable::{fault, is_temporary};
+use super::inside;
 use super::source::FilesystemOptions;
 use super::walk::{Entry, encoded, entries, kind, oddity, path_of, unreadable};
 use crate::domain::layout::page_number;
-use crate::ports::page_source::{BookListing, ListedPage, Oddity, OddityKind};
+use crate::ports::page_source::{BookListing, ListedPage, Oddity, OddityKind, SourceError};
 
 /// The longest page stem, in bytes: a temporary file's name is longer by 43 and must be possible.
 const STEM_BYTES_MAX: usize = 200;
@@ -21,8 +23,8 @@ struct Labels {
 }
 
 /// Lists a book, whatever the run's filters say of its pages: a page that is out of scope is still
-/// there, and the rules tell the one from the other; `None` when its label folder or its output folder
-/// cannot be listed, or when what makes it a book has no key.
+/// there, and the rules tell the one from the other; `None` when its label folder cannot be listed,
+/// its outputs cannot be seen, or when what makes it a book has no key.
 pub(super) fn list(
     options: &FilesystemOptions,
     levels: &[String],
@@ -35,6 +37,20 @@ pub(super) fn list(
         Err(error) => {
             let odd = oddity(unreadable(&error), levels, None, &error.to_string());
             return (None, vec![odd]);
+        }
+    };
+    let outputs = match list_outputs(options, levels) {
+        Ok(outputs) => outputs,
+        Err(error) => {
+            // Pages that could not be written would be paid for, and pages that are done but cannot
+            // be seen would be paid for again.
+            let kind = if error.disk {
+                OddityKind::DiskFault
+            } else {
+                OddityKind::OutputFolder
+            };
+            let detail = format!("its output folder: {error}");
+            return (None, vec![oddity(kind, levels, None, &detail)]);
         }
     };
     let borrowed: Vec<&str> = levels.iter().map(String::as_str).collect();
@@ -74,16 +90,15 @@ pub(super) fn list(
             )),
         }
     }
-    match outputs(options, levels, &known, &mut listing, &mut oddities) {
-        Ok(()) => (Some(listing), oddities),
-        // Without its outputs every page of the book would look undone, and be paid for again; and
-        // what cannot be listed could not be written either.
-        Err(error) => {
-            let detail = format!("its output folder: {error}");
-            oddities.push(oddity(OddityKind::DiskFault, levels, None, &detail));
-            (None, oddities)
-        }
-    }
+    add_outputs(
+        options,
+        levels,
+        outputs,
+        &known,
+        &mut listing,
+        &mut oddities,
+    );
+    (Some(listing), oddities)
 }
 
 fn labels(options: &FilesystemOptions, levels: &[String]) -> io::Result<Labels> {
@@ -130,18 +145,28 @@ fn labels(options: &FilesystemOptions, levels: &[String]) -> io::Result<Labels> 
 }
 
 /// Lists the outputs beside the labels. A book without an output folder has none yet.
-fn outputs(
+fn list_outputs(
     options: &FilesystemOptions,
     levels: &[String],
+) -> Result<Vec<DirEntry>, SourceError> {
+    let folder = path_of(&options.output_dir, levels);
+    if !inside::has(&options.output_dir, &folder)? {
+        return Ok(Vec::new());
+    }
+    match entries(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(|error| fault(&folder, &error)),
+    }
+}
+
+fn add_outputs(
+    options: &FilesystemOptions,
+    levels: &[String],
+    entries: Vec<DirEntry>,
     known: &BTreeSet<String>,
     listing: &mut BookListing,
     oddities: &mut Vec<Oddity>,
-) -> io::Result<()> {
-    let entries = match entries(&path_of(&options.output_dir, levels)) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
+) {
     for entry in entries {
         let name = entry.file_name();
         let stem = name.to_str().and_then(|name| name.strip_suffix(".json"));
@@ -163,5 +188,4 @@ fn outputs(
         listing.outputs.extend(encoded(&options.layout, stem));
     }
     listing.outputs.sort();
-    Ok(())
 }

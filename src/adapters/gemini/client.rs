@@ -15,6 +15,9 @@ use crate::wire::error::{Call, HttpAnswer, api_error, garbled};
 /// multiple of it.
 pub const CHUNK_BYTES: usize = 8 * 1024 * 1024;
 
+/// A shorter text is no key but a word for an emulator, and may be part of any name in an answer.
+const KEY_BYTES_MIN: usize = 16;
+
 /// A text that shows itself nowhere.
 #[derive(Clone)]
 pub struct SecretText(String);
@@ -207,7 +210,7 @@ impl GeminiClient {
             Ok(body) => Ok(Reply {
                 status,
                 headers,
-                body,
+                body: self.body_without_key(body),
             }),
             // The status of a refusal says enough without its words.
             Err(_) if status >= 400 => Ok(Reply {
@@ -239,21 +242,13 @@ impl GeminiClient {
     /// The error that an answer stands for.
     pub(super) fn refusal(&self, call: Call, reply: &Reply) -> ApiError {
         let now = httpdate::fmt_http_date(SystemTime::now());
-        // Servers and proxies like to repeat what they were sent. The key is taken out before a
-        // message is cut to its length: half a key is a key that no search would find.
-        let body = match memchr::memmem::find(&reply.body, self.key.reveal().as_bytes()) {
-            Some(_) => self
-                .without_key(&String::from_utf8_lossy(&reply.body))
-                .into_bytes(),
-            None => reply.body.clone(),
-        };
         api_error(
             call,
             &HttpAnswer {
                 status: reply.status,
                 retry_after: reply.header(RETRY_AFTER.as_str()),
                 date: Some(reply.header(DATE.as_str()).unwrap_or(&now)),
-                body: &body,
+                body: &reply.body,
             },
         )
     }
@@ -268,6 +263,20 @@ impl GeminiClient {
     /// The error that an unreadable answer stands for.
     pub(super) fn unreadable(&self, call: Call, status: u16, detail: &str) -> ApiError {
         garbled(call, Some(status), &self.without_key(detail))
+    }
+
+    /// Servers and proxies like to repeat what they were sent, and what they say of a job or a file
+    /// is kept. The key is taken out before a message is cut to its length: half a key is a key
+    /// that no search would find.
+    pub(super) fn body_without_key(&self, body: Vec<u8>) -> Vec<u8> {
+        let key = self.key.reveal();
+        let is_key = key.len() >= KEY_BYTES_MIN;
+        match memchr::memmem::find(&body, key.as_bytes()) {
+            Some(_) if is_key => self
+                .without_key(&String::from_utf8_lossy(&body))
+                .into_bytes(),
+            _ => body,
+        }
     }
 
     fn without_key(&self, text: &str) -> String {

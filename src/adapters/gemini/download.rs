@@ -192,7 +192,7 @@ impl GeminiClient {
             &Reply {
                 status,
                 headers,
-                body,
+                body: self.body_without_key(body),
             },
         )
     }

@@ -1,6 +1,6 @@
 //! A file that arrives in pieces: written beside its destination, synced, then renamed.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,7 @@ impl PartFile {
         let part = destination.with_file_name(name);
         fs::create_dir_all(folder_of(&destination))?;
         Ok(PartFile {
-            file: File::create(&part)?,
+            file: create_afresh(&part)?,
             destination,
             part,
             hasher: Sha256::new(),
@@ -79,10 +79,20 @@ impl PartFile {
 impl Drop for PartFile {
     fn drop(&mut self) {
         if !self.is_finished {
-            // The next try truncates what cannot be removed.
+            // The next try removes it, or says why it cannot.
             let _ = fs::remove_file(&self.part);
         }
     }
+}
+
+/// What a broken transfer left goes first, and so does a link: it would be followed, and what it
+/// leads to emptied.
+fn create_afresh(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).open(path)
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -159,10 +159,10 @@ fn warnings_do_not_change_the_exit_code() {
 fn settings_are_shown_with_their_origin() {
     let folder = started();
     let mut sources = sources(folder.path());
-    sources.flags = vec![("log.level".to_owned(), "planted-key-0123".to_owned())];
+    sources.flags = vec![("log.level".to_owned(), "debug".to_owned())];
     let show = |origin, json| run_command(ConfigCommand::Show { origin, json }, sources.clone()).1;
     let text = show(true, false);
-    assert!(text.contains("log.level: \"***\"  # flag\n"), "{text}");
+    assert!(text.contains("log.level: \"debug\"  # flag\n"), "{text}");
     assert!(
         text.contains("execution.max_retries: 3  # file\n"),
         "{text}"

@@ -54,6 +54,8 @@ async fn from_line(look: &Look<'_>, key: &RecordKey, line: AcceptedLine) -> Opti
         retry_delay: Duration::ZERO,
         stored_response_bytes_max: 0,
         threads: 1,
+        refuse_empty: false,
+        echo_field: None,
     };
     let judged = judge::judge_lines(vec![line], Arc::new(anything), rules).await;
     judged

@@ -58,6 +58,28 @@ fn dot_env_fills_but_does_not_override_or_leak() {
 }
 
 #[test]
+fn p14_files_that_nobody_wrote_are_not_held_in_memory() {
+    let long = format!("# {}\n", "x".repeat(1024 * 1024));
+    let faults = Place::new(&long).faults();
+    assert!(
+        faults.contains("pagemill.yaml: cannot be read: it is longer"),
+        "{faults}"
+    );
+    let faults = Place::new("").file(".env", &long).faults();
+    assert!(
+        faults.contains(".env: cannot be read: it is longer"),
+        "{faults}"
+    );
+    let mut growing = "A0=0123456789\n".to_owned();
+    for step in 1..60 {
+        let before = step - 1;
+        growing.push_str(&format!("A{step}=${{A{before}}}${{A{before}}}\n"));
+    }
+    let faults = Place::new("").file(".env", &growing).faults();
+    assert!(faults.contains(".env: its values are longer"), "{faults}");
+}
+
+#[test]
 fn a_broken_dot_env_is_not_repeated() {
     let place = Place::new("").file(".env", "A=1\nplanted-key-0123456789\n");
     let faults = place.faults();

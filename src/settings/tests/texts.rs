@@ -98,14 +98,29 @@ fn defaults_are_what_they_are_promised_to_be() {
 #[test]
 fn a_planted_key_appears_nowhere() {
     let key = "planted-AIza-0123456789";
-    let yaml = format!("log: {{level: '{key}'}}\nmodel: {{generation_config: {{seed: '{key}'}}}}");
-    let place = Place::new(&yaml).env("GEMINI_API_KEY", key);
-    let loaded = place.load().unwrap();
-    let settings = &loaded.settings;
-    let snapshot = settings.snapshot_yaml();
-    assert!(snapshot.contains("***"), "{snapshot}");
-    assert!(!snapshot.contains(key), "{snapshot}");
-    assert_eq!(format!("{:?}", settings.api_key), "Some(***)");
+    let yaml = format!(
+        "log: {{level: 'x{key}'}}\nmodel: {{generation_config: {{seed: ['{key}']}}}}\n\
+         filters: {{where: {{school: ['a {key} b']}}}}\npaths: {{output_dir: 'out/{key}'}}"
+    );
+    let faults = Place::new(&yaml).env("GEMINI_API_KEY", key).faults();
+    for path in [
+        "log.level",
+        "model.generation_config",
+        "filters.where",
+        "paths.output_dir",
+    ] {
+        let fault = format!("{path}: holds the API key;");
+        assert!(faults.contains(&fault), "{path}: {faults}");
+    }
+    assert!(!faults.contains(key), "{faults}");
+    let number = Place::new("filters: {where: {school: [1234567890]}}");
+    let faults = number.env("GEMINI_API_KEY", "1234567890").faults();
+    assert!(faults.contains("holds the API key"), "{faults}");
+    let short = Place::new("log: {level: debug}").env("GEMINI_API_KEY", "debug");
+    assert_eq!(
+        format!("{:?}", short.load().unwrap().settings.api_key),
+        "Some(***)"
+    );
 
     let clean = Place::new("").env("GEMINI_API_KEY", key).load().unwrap();
     assert!(!format!("{clean:?}").contains(key));
