@@ -48,7 +48,7 @@ pub struct Dice(u64);
 
 impl Dice {
     pub fn new(seed: u64) -> Self {
-        Dice(seed ^ 0x5eed_0f_a9a6_e000)
+        Dice(seed ^ 0x005e_ed0f_a9a6_e000)
     }
 
     pub fn next(&mut self) -> u64 {

@@ -29,8 +29,10 @@ pub struct Disk {
     pub labels: BTreeMap<RecordKey, Vec<u8>>,
     pub images: BTreeMap<RecordKey, Image>,
     pub outputs: BTreeMap<RecordKey, Vec<u8>>,
-    /// Outputs that an operator took away.
+    /// Outputs that an operator took away, and that are not back.
     pub taken: BTreeSet<RecordKey>,
+    /// Outputs that were ever taken away.
+    pub were_taken: BTreeSet<RecordKey>,
     pub files: BTreeMap<PathBuf, Vec<u8>>,
     pub reports: BTreeMap<String, String>,
     /// What outputs did that they must not do.
@@ -58,6 +60,7 @@ impl Disk {
             images: BTreeMap::new(),
             outputs: BTreeMap::new(),
             taken: BTreeSet::new(),
+            were_taken: BTreeSet::new(),
             files: BTreeMap::new(),
             reports: BTreeMap::new(),
             faults: Vec::new(),
@@ -94,6 +97,13 @@ impl Disk {
 
     pub fn image_path(key: &RecordKey) -> PathBuf {
         PathBuf::from("/images").join(hex::encode(key.as_str()))
+    }
+
+    /// The page whose image stands there.
+    pub fn key_of(path: &Path) -> Option<RecordKey> {
+        let name = path.strip_prefix("/images").ok()?;
+        let bytes = hex::decode(name.to_str()?).ok()?;
+        String::from_utf8(bytes).ok().map(RecordKey::new)
     }
 
     pub fn image(&mut self, key: &RecordKey) -> Result<(PathBuf, ImageFacts), ImageFault> {
@@ -146,6 +156,7 @@ impl Disk {
     pub fn take_output(&mut self, key: &RecordKey) {
         if self.outputs.remove(key).is_some() {
             self.taken.insert(key.clone());
+            self.were_taken.insert(key.clone());
         }
     }
 

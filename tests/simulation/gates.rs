@@ -55,11 +55,6 @@ impl Gates {
         })
     }
 
-    /// Whether the process is over.
-    pub fn is_dead(&self) -> bool {
-        self.dead.get()
-    }
-
     /// Ends the process here.
     pub fn kill(&self) {
         self.dead.set(true);

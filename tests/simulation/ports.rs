@@ -12,7 +12,7 @@ use pagemill::decide::retry::upload_try_again;
 use pagemill::domain::failure::{ApiError, Effect, Next};
 use pagemill::domain::ids::{BatchId, RecordKey, RemoteName};
 use pagemill::domain::image::{ImageFacts, ImageFault};
-use pagemill::domain::remote::{RemoteBatch, RemoteFile};
+use pagemill::domain::remote::{RemoteBatch, RemoteFile, RemoteFileState};
 use pagemill::domain::time::Timestamp;
 use pagemill::pipeline::World;
 use pagemill::ports::batch_api::BatchApi;
@@ -48,6 +48,8 @@ pub struct Outside {
     pub story: RefCell<Vec<String>>,
     /// Calls that did not go well, by what was called and how they went.
     pub troubles: RefCell<BTreeMap<String, u64>>,
+    /// Uploads of images that failed, by page.
+    pub failed_uploads: RefCell<BTreeMap<RecordKey, u64>>,
     ids: Cell<u64>,
 }
 
@@ -61,6 +63,7 @@ impl Outside {
             watch,
             story: RefCell::default(),
             troubles: RefCell::default(),
+            failed_uploads: RefCell::default(),
             ids: Cell::new(0),
         })
     }
@@ -197,6 +200,14 @@ impl Ports {
         let mut tries = self.tries.borrow_mut();
         let tried = tries.entry(upload.display_name.clone()).or_default();
         *tried += 1;
+        // A file that is not there at once may come to nothing yet.
+        let is_there = answer
+            .as_ref()
+            .is_ok_and(|file| file.state == RemoteFileState::Active);
+        if !is_there && let Some(key) = Disk::key_of(&upload.path) {
+            let mut failed = self.outside.failed_uploads.borrow_mut();
+            *failed.entry(key).or_default() += 1;
+        }
         let again = answer.as_ref().is_err_and(upload_try_again);
         if again && *tried < self.attempts {
             self.retries_due.set(self.retries_due.get() + 1);
@@ -499,9 +510,8 @@ impl Spool for FileSpool {
             sha256: sha256(&self.bytes),
             bytes: self.bytes.len() as u64,
         };
-        let mut disk = self.outside.disk.borrow_mut();
-        disk.files.insert(self.path, self.bytes);
-        drop(disk);
+        let (path, bytes) = (self.path, self.bytes);
+        self.outside.disk.borrow_mut().files.insert(path, bytes);
         self.gates.gate("spool finish after").await;
         Ok(written)
     }
@@ -615,9 +625,8 @@ impl ResultSink for Ports {
     async fn write_report(&self, name: &str, text: &str) -> Result<PathBuf, SourceError> {
         self.gates.gate("report before").await;
         self.fails("report")?;
-        let mut disk = self.outside.disk.borrow_mut();
-        disk.reports.insert(name.to_owned(), text.to_owned());
-        drop(disk);
+        let kept = (name.to_owned(), text.to_owned());
+        self.outside.disk.borrow_mut().reports.extend([kept]);
         self.gates.gate("report after").await;
         Ok(PathBuf::from(name))
     }

@@ -95,8 +95,8 @@ pub struct Job {
     pub results: Vec<u8>,
     pub rows: BTreeMap<String, Row>,
     pub deleted: bool,
-    /// States that were told to whoever looked.
-    pub told: Vec<String>,
+    /// Whether the network made it of a create that had made one already.
+    pub second: bool,
 }
 
 /// One create that reached us.
@@ -117,8 +117,6 @@ pub struct Provider {
     pub creates: Vec<Create>,
     /// When a list of jobs was read to its end.
     pub lists: Vec<Timestamp>,
-    /// Uploads that were refused, by what they were for.
-    pub refused_uploads: u64,
     pub uploads: u64,
     /// Jobs on one page of a list.
     pub list_page: usize,
@@ -220,8 +218,9 @@ impl Provider {
 
     /// P10: no file goes while an unfinished job may read it.
     pub fn delete_file(&mut self, name: &str, now: Timestamp) -> Result<(), ApiError> {
-        let reads =
-            |job: &Job| is_running(job.state) && job.lines.iter().any(|line| line.file == name);
+        let reads = |job: &Job| {
+            !job.second && is_running(job.state) && job.lines.iter().any(|line| line.file == name)
+        };
         if let Some((job, _)) = self.jobs.iter().find(|(_, job)| reads(job)) {
             self.faults
                 .push(format!("P10 {name} was deleted while {job} reads it"));
@@ -284,17 +283,26 @@ impl Provider {
         }
         let display_name = self.creates[place].display_name.clone();
         let made = self.add_job(&display_name, &lines, now);
-        self.creates[place].made.push(made.clone());
+        let former = &mut self.creates[place].made;
+        self.jobs.get_mut(&made).unwrap().second = !former.is_empty();
+        former.push(made.clone());
         Ok(made)
     }
 
-    /// P4: each line shows the page's own image.
+    /// P4: each line shows the page's own image, and what it is told of the page before is of the
+    /// page before.
     fn fault_of(&self, line: &Line) -> Option<String> {
         let image = self.files.get(&line.file)?;
         let starts = format!("image of {}", line.key);
         let text = String::from_utf8_lossy(&image.bytes);
-        let own = text == starts || text.starts_with(&format!("{starts},"));
-        (!own).then(|| format!("P4 the line of {} shows '{text}'", line.key))
+        if text != starts && !text.starts_with(&format!("{starts},")) {
+            return Some(format!("P4 the line of {} shows '{text}'", line.key));
+        }
+        let (_, context) = line.prompt.split_once("Before: text of ")?;
+        let (book, page) = line.key.rsplit_once(':')?;
+        let before = format!("{book}:{} from ", page.parse::<u32>().ok()?.checked_sub(1)?);
+        let own = context.starts_with(&before);
+        (!own).then(|| format!("P4 the prompt of {} says '{}'", line.key, line.prompt))
     }
 
     fn add_job(&mut self, display_name: &str, lines: &[Line], now: Timestamp) -> String {
@@ -312,7 +320,7 @@ impl Provider {
             results: Vec::new(),
             rows: BTreeMap::new(),
             deleted: false,
-            told: Vec::new(),
+            second: false,
         };
         self.jobs.insert(name.clone(), job);
         name
@@ -336,7 +344,6 @@ impl Provider {
             None => job.state,
         };
         let is_named = job.named <= now && !is_running(job.state);
-        job.told.push(state.to_owned());
         Ok(RemoteBatch {
             name: RemoteName::from(name),
             display_name: Some(job.display_name.clone()),

@@ -79,7 +79,9 @@ pub fn look() {
 impl Watch {
     /// Watches a database that is there already.
     pub fn on(database: &Path, limits: Limits) -> Rc<Self> {
-        let options = SqliteConnectOptions::new().filename(database);
+        let options = SqliteConnectOptions::new()
+            .filename(database)
+            .thread_name(|_| "watch".to_owned());
         let mut connection = wait(options.connect()).unwrap();
         let first = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM pages");
         wait(first.fetch_one(&mut connection)).unwrap();
@@ -211,6 +213,9 @@ impl Watch {
 
 /// Everything that the rows can say of the promises, in one question. Rows that begin with
 /// `output` and `raw` are to be compared with the disk.
+///
+/// Failures of an image do not count for P7 here: a page whose image was mended is meant to run. That
+/// its old failures still count against its retries is wrong.
 const FAULTS: &str = "
 WITH live AS (SELECT batch_id, state FROM submissions
               WHERE state IN ('planned','submitting','in doubt','submitted','ready')),
@@ -258,9 +263,11 @@ UNION ALL SELECT 'P6 ' || k.record_key || ' has ' || coalesce(c.count, 0) || ' f
 UNION ALL SELECT 'P6 ' || record_key || ' failed ' || count(*) || ' times in ' || batch_id
   FROM failure_logs WHERE counted = 1 AND batch_id <> ''
   GROUP BY record_key, batch_id HAVING count(*) > 1
-UNION ALL SELECT 'P7 ' || p.record_key || ' is ' || p.stage || ' after ' || c.count || ' failures'
-  FROM pages AS p JOIN failure_counts AS c ON c.record_key = p.record_key
-  WHERE c.count > ?1 AND p.stage IN ('uploading','uploaded','batched','validating')
+UNION ALL SELECT 'P7 ' || p.record_key || ' is ' || p.stage || ' after ' || count(*) || ' failures'
+  FROM pages AS p JOIN failure_logs AS l
+    ON l.record_key = p.record_key AND l.counted = 1 AND l.error_type <> 'ImageError'
+  WHERE p.stage IN ('uploading','uploaded','batched','validating')
+  GROUP BY p.record_key HAVING count(*) > ?1
 UNION ALL SELECT 'P8 batch ' || a.batch_id || ' has verdicts and no raw results'
   FROM attempts AS a JOIN submissions AS s USING (batch_id)
   WHERE a.outcome IN ('accepted','rejected') AND s.raw_path IS NULL

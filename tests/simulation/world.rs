@@ -129,12 +129,22 @@ impl World {
 
     /// One life on this world.
     pub fn live(&self, crash_at: Option<CrashAt>, pilot: &mut dyn Pilot) -> Lived {
+        self.live_with(crash_at, false, pilot)
+    }
+
+    /// One life whose conductor beats by itself, in real time.
+    pub fn live_beating(&self, pilot: &mut dyn Pilot) -> Lived {
+        self.live_with(None, true, pilot)
+    }
+
+    fn live_with(&self, crash_at: Option<CrashAt>, beats: bool, pilot: &mut dyn Pilot) -> Lived {
         let life = Life {
             outside: Rc::clone(&self.outside),
             database: self.database.clone(),
             plan: self.plan.clone(),
             unlock_behind_dead: self.settings.unlock_behind_dead,
             crash_at,
+            beats,
             acts_max: 5_000,
         };
         life.live(pilot)
