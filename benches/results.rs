@@ -83,6 +83,7 @@ impl World {
             image_bytes_max: 1 << 20,
             line_bytes_max: 1 << 20,
             writers: WRITERS,
+            free_bytes_min: 0,
         })
     }
 

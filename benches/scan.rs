@@ -84,6 +84,7 @@ impl Tree {
             image_bytes_max: 1 << 20,
             line_bytes_max: 1 << 20,
             writers: 16,
+            free_bytes_min: 0,
         })
     }
 }

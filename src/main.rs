@@ -44,6 +44,7 @@ async fn run(cli: &Cli) -> anyhow::Result<u8> {
         Command::Emulator(args) => cli::emulator::run(args).await,
         Command::Status(args) => cli::status::run(&cli.common, args, out).await,
         Command::Failures(args) => cli::failures::run(&cli.common, args, out).await,
+        Command::Resume(args) => cli::resume::run(&cli.common, args, out).await,
         Command::Config(args) => {
             let today = Date::of(system_clock::now());
             Ok(cli::config::run(

@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
-use crate::actors::state::messages::{DeleteOutcome, LineCounts};
+use crate::actors::state::messages::{DeleteOutcome, LineCounts, ResumedBy};
 use crate::decide::pack::Stopped;
 use crate::domain::attempt::Tally;
 use crate::domain::batch::{AbandonCode, BatchEvent};
 use crate::domain::failure::ErrorType;
+use crate::domain::halt::HaltReason;
 use crate::domain::ids::{BatchId, RecordKey, RemoteName};
 use crate::domain::image::ImageFault;
 use crate::domain::time::Timestamp;
@@ -145,9 +146,17 @@ notices! {
     ResultsNotFetched<'a> { batch: &'a BatchId, message: &'a str }
     warn "results could not be fetched yet" { batch.id = %batch, reason = message }
 
-    /// A collection that our disk stopped.
-    CollectionStopped<'a> { batch: &'a BatchId, message: &'a str }
-    error "collection stopped by the local disk; it goes on later" { batch.id = %batch, reason = message }
+    /// Our own disk holds a stage up; told once, and seldom again.
+    DiskTrouble<'a> { stage: &'a str, reason: &'a str }
+    error "the local disk fails; what it concerns waits, nothing is lost or counted, and it goes on by itself" { stage, reason }
+
+    /// The disk that held a stage up works.
+    DiskBack<'a> { stage: &'a str, after: Duration }
+    info "the local disk works again" { stage, after_seconds = after.as_secs() }
+
+    /// Files that a process which died had left in the work folder.
+    LeftoversRemoved { files: u64 }
+    info "files that an earlier process had left unfinished are removed" { files }
 
     /// A page's answer that is not usable.
     PageRejected<'a> { key: &'a RecordKey, error: ErrorType, message: &'a str }
@@ -166,6 +175,38 @@ notices! {
         unreadable_lines = lines.unreadable,
         repeated_lines = lines.repeated
     }
+
+    /// Nothing is submitted from here on.
+    Halted<'a> { reason: HaltReason, message: &'a str, remedy: &'a str }
+    error "submission is halted; collection goes on" { halt.reason = %reason, reason = message, remedy }
+
+    /// Submission goes on.
+    HaltEnded { reason: HaltReason, by: ResumedBy }
+    info "submission goes on" { halt.reason = %reason, by = %by }
+
+    /// A job of the same display name as a batch's own.
+    ExtraJob<'a> { batch: &'a BatchId, job: &'a RemoteName, cancelled: bool }
+    error "another job has the display name of this batch; what it has answered is collected" { batch.id = %batch, job = %job, cancelled }
+
+    /// A job that was given up, or was one too many, brought answers after all.
+    LateAnswers<'a> { batch: &'a BatchId, job: &'a RemoteName, answers: u64, accepted: u64, paid_twice: u64 }
+    warn "answers came late" { batch.id = %batch, job = %job, answers, accepted, paid_twice }
+
+    /// A look at such a job failed, or its answers could not be had yet.
+    LateTrouble<'a> { job: &'a RemoteName, message: &'a str }
+    warn "a job beside its batch could not be looked at or collected yet" { job = %job, reason = message }
+
+    /// A job that the list shows as ended and that cannot be looked at.
+    BatchUnretrievable<'a> { batch: &'a BatchId, remote: &'a RemoteName, state: &'a str }
+    error "the list shows this job as ended, but it cannot be looked at; it is asked for again, never sent again by itself" { batch.id = %batch, batch.remote = %remote, batch.remote_state = state }
+
+    /// Batches become smaller or larger.
+    PaceChanged<'a> { model: &'a str, pages_max: Option<u32>, tokens_max: Option<u64>, reason: &'a str }
+    info "pace changed" { model, pages_max, tokens_max, reason }
+
+    /// Fewer batches are sent because the oldest one has waited so long.
+    SlowedDown { oldest_hours: u64, live_max: usize }
+    warn "the oldest batch has waited long; fewer batches are sent" { oldest_hours, live_max }
 
     /// A file of ours that could not be written or removed and is not needed.
     LeftOnDisk<'a> { fault: &'a SourceError }

@@ -42,7 +42,7 @@ use crate::report;
 
 pub use start_up::StartError;
 
-use start_up::{OWNER_CHARACTERS, open_run, recover_state, refuse_other_keys};
+use start_up::{OWNER_CHARACTERS, open_run, prepare_disk, recover_state, refuse_other_keys};
 
 /// What a run needs from the world.
 #[derive(Clone)]
@@ -122,6 +122,7 @@ pub async fn start(
     let clock = Rc::clone(&world.clock);
     recover_state(&state, &*clock).await?;
     refuse_other_keys(&state, &plan.uploader.key_fingerprint).await?;
+    prepare_disk(&world, &state).await?;
     let started = open_run(&plan, &state, &*clock).await?;
     // Files of this state are told from those of every other by the beginning of their names.
     let owner = sha256(started.first_run.as_bytes());
@@ -129,6 +130,8 @@ pub async fn start(
     let file_prefix = format!("{prefix}-{}", &owner.as_str()[..OWNER_CHARACTERS]);
     plan.uploader.display_name_prefix = file_prefix.clone();
     plan.submitter.file_name_prefix = file_prefix.clone();
+    // Pages that are freed while earlier results are collected wait until all of them are.
+    plan.uploader.waits_for_tick = true;
     let (sender, finished) = oneshot::channel();
     let at_work = Rc::new(Cell::new(0));
     let contacted = Rc::new(Cell::new(false));
@@ -374,6 +377,12 @@ impl StageAddresses {
         } = self;
         Stages {
             rescan: scanner.clone().recipient(),
+            // What is ready, then what the jobs offer now.
+            collectors: vec![
+                (processor.clone().recipient(), processor.clone().recipient()),
+                (poller.clone().recipient(), poller.clone().recipient()),
+                (processor.clone().recipient(), processor.clone().recipient()),
+            ],
             // Collection is ticked before uploads, so that start-up collects before it uploads.
             ticks: vec![
                 processor.clone().recipient(),
@@ -440,7 +449,7 @@ impl Running {
         }
         let status = match &end {
             RunEnd::Done(_) => RunStatus::Completed,
-            RunEnd::WorkLeft(_) => RunStatus::Stopped,
+            RunEnd::WorkLeft(_) | RunEnd::Halted { .. } => RunStatus::Stopped,
             RunEnd::Unavailable { .. } | RunEnd::NoLabels { .. } | RunEnd::Failed { .. } => {
                 RunStatus::Failed
             }

@@ -61,6 +61,7 @@ const ROOMS: &[Room] = &[
             "imagesize",
             "memchr",
             "reqwest",
+            "rustix",
             "rustls",
             "sha2",
             "tempfile",

@@ -59,6 +59,8 @@ pub struct Model {
     pub ended_at: Option<String>,
     pub terminal_seen_at: Option<String>,
     pub closed_at: Option<String>,
+    pub unreachable_since: Option<String>,
+    pub tokens_estimated: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

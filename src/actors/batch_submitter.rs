@@ -4,37 +4,42 @@
 //! `Submitting` is committed, and only then is the create sent, once. Whatever leaves it open
 //! whether the job exists leads to a search of the remote list, never to another create.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use actix::prelude::*;
 
-use super::activity::{Activity, Root, Stage, answered, stage_handlers};
+use super::activity::{Activity, Root, Stage, stage_handlers};
+use super::brake::Brake;
 use super::busy::Busy;
+use super::disk_pause::DiskPause;
+use super::ending::ReleaseRules;
 use super::hint::{BatchSubmitted, PagesReleased, PagesUploaded, Tick};
 use super::state::StateActor;
-use super::state::messages::{
-    BatchRow, ListBatches, ListUploaded, ListWork, PlanBatch, StateError, Uploaded,
-};
+use super::state::messages::BatchRow;
 use super::uploader::transfer::Transfer;
-use crate::decide::pack::{self, Candidate, Limits, Packed, Timing};
+use crate::decide::pack::Limits;
 use crate::decide::retry::CreateRules;
-use crate::domain::batch::{BatchStage, BatchState};
+use crate::domain::halt::HaltReason;
 use crate::domain::ids::{BatchId, KeyFingerprint, RunId, ScopeToken};
 use crate::domain::time::Timestamp;
-use crate::notices;
 use crate::ports::batch_api::BatchApi;
 use crate::ports::clock::Clock;
 use crate::ports::entropy::Entropy;
 use crate::ports::page_source::PageSource;
 use crate::ports::result_sink::ResultSink;
 
+mod desk;
 mod lines;
 mod lookup;
+mod probe;
 mod submission;
 
+use desk::Found;
 pub use lines::{LineWriter, Prices};
 use lookup::Lookup;
+use probe::Probed;
 use submission::{Submission, SubmissionEnd};
 
 /// What a submitter is told at birth.
@@ -52,6 +57,7 @@ pub struct BatchSubmitterOptions {
     pub live_max: usize,
     /// How long a batch that could still grow waits.
     pub fill_wait: Duration,
+    pub storage_budget_bytes: u64,
     /// An image with less life left than this is not sent.
     pub life_min: Duration,
     /// A lines file with less life left than this is uploaded again.
@@ -60,7 +66,8 @@ pub struct BatchSubmitterOptions {
     /// How long a doubt lasts before a job counts as absent, and how many looks that takes.
     pub settle: Duration,
     pub lookups: u32,
-    pub releases_max: u32,
+    pub release: ReleaseRules,
+    pub brake: Brake,
     /// Submissions that are worked on side by side.
     pub submissions_max: usize,
 }
@@ -94,6 +101,12 @@ pub struct BatchSubmitter {
     /// Batches that a future of ours is working on.
     busy: Busy,
     looking_up: bool,
+    /// Whether the provider is being asked if it takes calls again.
+    probing: bool,
+    born: Timestamp,
+    /// When the list was last searched for second jobs of our batches.
+    audited_at: Option<Timestamp>,
+    disk: DiskPause,
 }
 
 /// Everything that a piece of submission work needs; shared by all of them.
@@ -102,17 +115,14 @@ pub(super) struct Desk {
     pub peers: BatchSubmitterPeers,
     pub ports: BatchSubmitterPorts,
     pub writer: Rc<LineWriter>,
+    /// Whether the recipe has shown what it can do.
+    pub proven: Cell<bool>,
+    /// How many batches may be live, as it was last told.
+    pub told_live_max: Cell<usize>,
 }
 
-/// What one look at the state found to do.
-struct Found {
-    due: Vec<BatchRow>,
-    doubted: Vec<BatchRow>,
-}
-
-/// How many waiting pages are looked at for one batch, as a multiple of its page limit: pages that
-/// cannot join one batch are passed over, not waited for.
-const CANDIDATES_A_PAGE: u64 = 4;
+/// The shortest pause between two searches of the list for second jobs of our batches.
+const AUDIT_PAUSE: Duration = Duration::from_secs(300);
 
 impl BatchSubmitter {
     /// Makes a submitter; it works when it is told that there may be work.
@@ -124,11 +134,14 @@ impl BatchSubmitter {
         writer: LineWriter,
     ) -> Self {
         BatchSubmitter {
+            born: ports.clock.now(),
             desk: Rc::new(Desk {
                 options,
                 peers,
                 ports,
                 writer: Rc::new(writer),
+                proven: Cell::new(false),
+                told_live_max: Cell::new(usize::MAX),
             }),
             activity: Activity::new("batch submitter", root),
             looking: false,
@@ -136,6 +149,9 @@ impl BatchSubmitter {
             more_may_come: true,
             busy: Busy::default(),
             looking_up: false,
+            probing: false,
+            audited_at: None,
+            disk: DiskPause::new("batch submitter"),
         }
     }
 
@@ -169,8 +185,12 @@ impl BatchSubmitter {
     }
 
     fn begin(&mut self, found: Found, ctx: &mut Context<Self>) {
+        let now = self.desk.ports.clock.now();
+        if let Some(reason) = found.disk {
+            self.disk.begin(&reason, now);
+        }
         for row in found.due {
-            if self.busy.len() >= self.desk.options.submissions_max {
+            if self.disk.holds(now) || self.busy.len() >= self.desk.options.submissions_max {
                 break;
             }
             if self.busy.is_free(&row.batch) {
@@ -179,9 +199,45 @@ impl BatchSubmitter {
         }
         let mut doubted = found.doubted;
         doubted.retain(|row| self.busy.is_free(&row.batch));
-        if !doubted.is_empty() && !self.looking_up {
+        if !self.looking_up && (!doubted.is_empty() || self.audit_due()) {
             self.look_up(doubted, ctx);
         }
+        let due = probe::due(&found.halts, self.born, self.desk.ports.clock.now());
+        if !due.is_empty() && !self.probing {
+            self.probe(due, ctx);
+        }
+    }
+
+    /// Whether it is time to search the list for second jobs of batches that were created twice.
+    fn audit_due(&self) -> bool {
+        let now = self.desk.ports.clock.now();
+        self.audited_at
+            .is_none_or(|at| now >= at.plus(AUDIT_PAUSE.max(self.desk.options.settle)))
+    }
+
+    /// Asks the provider whether it takes calls again, and lifts the halts that this ends.
+    fn probe(&mut self, due: Vec<HaltReason>, ctx: &mut Context<Self>) {
+        self.probing = true;
+        self.activity.begin();
+        let desk = Rc::clone(&self.desk);
+        let work = async move { desk.probe(due).await };
+        ctx.spawn(work.into_actor(self).map(|probed, stage, ctx| {
+            stage.probing = false;
+            match probed {
+                Err(error) => stage.activity.fail(error, ctx),
+                Ok(Probed::TakesCalls) => {
+                    // Uploads were held back as well.
+                    stage
+                        .desk
+                        .peers
+                        .released
+                        .do_send(PagesReleased { count: 0 });
+                    stage.look(ctx);
+                }
+                Ok(Probed::StillNot { message }) => stage.activity.trouble(message),
+            }
+            stage.activity.end();
+        }));
     }
 
     fn submit(&mut self, row: BatchRow, ctx: &mut Context<Self>) {
@@ -204,6 +260,7 @@ impl BatchSubmitter {
         let peers = &self.desk.peers;
         match end {
             SubmissionEnd::Submitted => {
+                self.disk.over(self.desk.ports.clock.now());
                 self.activity.contact();
                 peers.submitted.do_send(BatchSubmitted { batch });
                 self.look(ctx);
@@ -212,9 +269,17 @@ impl BatchSubmitter {
                 peers.released.do_send(PagesReleased { count: released });
                 self.look(ctx);
             }
-            SubmissionEnd::Doubt => self.look(ctx),
+            SubmissionEnd::Doubt => {
+                self.disk.over(self.desk.ports.clock.now());
+                self.look(ctx);
+            }
+            // The row is as it was; a tick after the pause finds it.
+            SubmissionEnd::Disk { reason } => {
+                self.disk.begin(&reason, self.desk.ports.clock.now());
+            }
             // The row says when it is due again; the next tick finds it.
             SubmissionEnd::Parked { account } => {
+                self.disk.over(self.desk.ports.clock.now());
                 if let Some(message) = account {
                     self.activity.trouble(message);
                 }
@@ -224,6 +289,7 @@ impl BatchSubmitter {
 
     fn look_up(&mut self, doubted: Vec<BatchRow>, ctx: &mut Context<Self>) {
         self.looking_up = true;
+        self.audited_at = Some(self.desk.ports.clock.now());
         self.activity.begin();
         let batches: Vec<BatchId> = doubted.iter().map(|row| row.batch.clone()).collect();
         for batch in &batches {
@@ -244,7 +310,8 @@ impl BatchSubmitter {
                     }
                     match found.trouble {
                         Some(message) => stage.activity.trouble(message),
-                        None => stage.activity.contact(),
+                        None if found.settled_doubt => stage.activity.contact(),
+                        None => {}
                     }
                     if found.absent > 0 {
                         stage.look(ctx);
@@ -255,149 +322,6 @@ impl BatchSubmitter {
         }));
     }
 }
-
-impl Desk {
-    /// Plans what can be planned, then lists what is to be submitted and what is in doubt.
-    async fn look(&self, more_may_come: bool) -> Result<Found, StateError> {
-        loop {
-            let live = self.live().await?;
-            if live.len() >= self.options.live_max || !self.plan(more_may_come).await? {
-                return Ok(self.found(live));
-            }
-        }
-    }
-
-    async fn live(&self) -> Result<Vec<BatchRow>, StateError> {
-        let states = vec![
-            BatchStage::Planned,
-            BatchStage::Submitting,
-            BatchStage::InDoubt,
-            BatchStage::Submitted,
-            BatchStage::Ready,
-        ];
-        let limit = LIVE_LISTED;
-        answered(self.peers.state.send(ListBatches { states, limit }).await)
-    }
-
-    fn found(&self, live: Vec<BatchRow>) -> Found {
-        let now = self.ports.clock.now();
-        let mut found = Found {
-            due: Vec::new(),
-            doubted: Vec::new(),
-        };
-        for row in live {
-            match &row.state {
-                BatchState::Planned { not_before } => {
-                    if not_before.is_none_or(|at| at <= now) {
-                        found.due.push(row);
-                    }
-                }
-                BatchState::InDoubt { .. } => {
-                    if self.lookup_due(&row, now) {
-                        found.doubted.push(row);
-                    }
-                }
-                BatchState::Submitting
-                | BatchState::Submitted { .. }
-                | BatchState::Ready { .. }
-                | BatchState::Settled
-                | BatchState::Abandoned { .. } => {}
-            }
-        }
-        found
-    }
-
-    /// Looks are spread evenly over the time that a doubt lasts.
-    fn lookup_due(&self, row: &BatchRow, now: Timestamp) -> bool {
-        let pause = self.options.settle / self.options.lookups.max(1);
-        row.last_lookup_at
-            .is_none_or(|last| now >= last.plus(pause))
-    }
-
-    /// Plans one batch if there is one to plan; says whether it did.
-    async fn plan(&self, more_may_come: bool) -> Result<bool, StateError> {
-        let now = self.ports.clock.now();
-        // Asked before the list is: what can no longer come by now stands in the list.
-        let more = more_may_come || self.more_can_come().await?;
-        let waiting = ListUploaded {
-            scope: self.options.scope.clone(),
-            limit: u64::from(self.options.limits.pages_max) * CANDIDATES_A_PAGE,
-            usable_until: now.plus(self.options.life_min),
-        };
-        let uploaded = answered(self.peers.state.send(waiting).await)?;
-        if uploaded.pages.is_empty() {
-            return Ok(false);
-        }
-        let oldest = uploaded.oldest;
-        let Some(packed) = self.pack(uploaded).await else {
-            return Ok(false);
-        };
-        match pack::timing(&packed, oldest, self.options.fill_wait, more, now) {
-            Timing::Now => {}
-            Timing::Wait { until } => {
-                tracing::debug!(pages = packed.members.len(), until = %until, "batch may still grow");
-                return Ok(false);
-            }
-        }
-        let batch = BatchId::from(self.ports.entropy.unique_id(now));
-        notices::BatchPlanned {
-            batch: &batch,
-            pages: packed.members.len(),
-            line_bytes: packed.line_bytes,
-            stopped: packed.stopped,
-        }
-        .emit();
-        let mut members = packed.members;
-        members.sort();
-        let plan = PlanBatch {
-            display_name: batch.display_name(&self.options.display_name_prefix),
-            batch,
-            run: self.options.run.clone(),
-            recipe: self.writer.recipe_hash().clone(),
-            model: self.writer.model().to_owned(),
-            key_fingerprint: self.options.key_fingerprint.clone(),
-            members,
-            at: now,
-        };
-        answered(self.peers.state.send(plan).await)?;
-        Ok(true)
-    }
-
-    async fn pack(&self, uploaded: Uploaded) -> Option<Packed> {
-        let sizes = self
-            .writer
-            .measure(&uploaded.pages, &*self.ports.source)
-            .await;
-        let candidates: Vec<Candidate> = uploaded
-            .pages
-            .into_iter()
-            .zip(sizes)
-            .map(|(page, size)| Candidate {
-                key: page.key,
-                // Pages that stand alone may stand together.
-                predecessor: page.predecessor.filter(|_| self.options.chained),
-                line_bytes: size.line_bytes,
-                tokens: size.tokens,
-                batch_size_max: page.batch_size_max,
-            })
-            .collect();
-        pack::pack(&candidates, self.options.limits)
-    }
-
-    /// Whether a page could still join without a batch having to end first.
-    async fn more_can_come(&self) -> Result<bool, StateError> {
-        let question = ListWork {
-            scope: self.options.scope.clone(),
-            chained: self.options.chained,
-            at: self.ports.clock.now(),
-        };
-        let work = answered(self.peers.state.send(question).await)?;
-        Ok(work.uploading > 0 || work.runnable > 0 || work.validating > 0)
-    }
-}
-
-/// More live batches than this are never looked at in one question.
-const LIVE_LISTED: u64 = 10_000;
 
 impl Actor for BatchSubmitter {
     type Context = Context<Self>;

@@ -11,29 +11,17 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::activity::answered;
-use super::hint::{Contact, Drain, Leave, Rescan, ScanDone, StageGone, Tick, Trouble};
+use super::disk_pause::DiskPause;
+use super::hint::{Contact, Drain, Idle, Leave, Rescan, ScanDone, StageGone, Tick, Trouble};
 use super::state::StateActor;
 use super::state::messages::{ListWork, StateError, WorkLeft};
-use crate::domain::ids::ScopeToken;
 use crate::domain::time::Timestamp;
 use crate::notices;
 use crate::ports::clock::Clock;
 
-/// What a conductor is told at birth.
-#[derive(Clone)]
-pub struct ConductorOptions {
-    pub scope: ScopeToken,
-    pub chained: bool,
-    pub mode: Mode,
-    /// The pause between two beats.
-    pub beat: Duration,
-    /// The pause between two looks at the tree when the run never ends by itself.
-    pub scan_interval: Duration,
-    /// How long the provider may be out of reach, with work left, before the run ends.
-    pub unavailable_max: Duration,
-    /// Whether no page may be uploaded beyond those already claimed (`--limit` is used up).
-    pub pages_max: Option<u64>,
-}
+mod terms;
+
+pub use terms::{ConductorOptions, Mode, RunEnd};
 
 /// How long every call must have failed before an operator is told.
 const TROUBLE_TOLD_AFTER: Duration = Duration::from_secs(30);
@@ -42,36 +30,16 @@ const TROUBLE_TOLD_AFTER: Duration = Duration::from_secs(30);
 /// deleted by the next run, or expires.
 const DELETING_MAX: Duration = Duration::from_secs(120);
 
-/// When a run ends by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// When no batch is live and nothing is runnable.
-    UntilDone,
-    /// Never.
-    Watch,
-    /// When what can be collected is collected and what can be sent is sent.
-    Once,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RunEnd {
-    /// Nothing is left to do.
-    Done(WorkLeft),
-    /// Stopped, or ended by its mode, with work left.
-    WorkLeft(WorkLeft),
-    /// The provider was out of reach for too long.
-    Unavailable { message: String },
-    /// The label tree could not be read.
-    NoLabels { message: String },
-    /// A stage died.
-    Failed { stage: String, reason: String },
-}
+/// How long a run that is otherwise over goes on trying to look at the tree: long enough for a fault
+/// that passes, short enough for somebody who waits to learn that a folder is not there.
+const SCAN_AGAIN_MAX: Duration = Duration::from_secs(20);
 
 /// The stages, as the root talks to them.
 #[derive(Clone)]
 pub struct Stages {
     pub rescan: Recipient<Rescan>,
+    /// The stages that collect, in the order in which they are asked to before anything is sent.
+    pub collectors: Vec<(Recipient<Tick>, Recipient<Idle>)>,
     pub ticks: Vec<Recipient<Tick>>,
     /// First to last, in the order in which work flows.
     pub drains: Vec<Recipient<Drain>>,
@@ -99,6 +67,11 @@ pub struct Conductor {
     finished: Option<oneshot::Sender<RunEnd>>,
     scanning: bool,
     scanned_at: Option<Timestamp>,
+    /// Why the last look at the tree does not count, if so.
+    scan_failed: Option<String>,
+    /// Since when no look at the tree has counted.
+    scan_failing_since: Option<Timestamp>,
+    disk: DiskPause,
     checking: bool,
     ending: bool,
     last_contact: Option<Timestamp>,
@@ -137,6 +110,9 @@ impl Conductor {
             finished: Some(finished),
             scanning: false,
             scanned_at: None,
+            scan_failed: None,
+            scan_failing_since: None,
+            disk: DiskPause::new("scanner"),
             checking: false,
             ending: false,
             last_contact: None,
@@ -147,6 +123,32 @@ impl Conductor {
             contacted,
             quiet_beats: 0,
         }
+    }
+
+    /// Brings home what an earlier process left with the provider; only then is anything sent.
+    fn collect_first(&mut self, ctx: &mut Context<Self>) {
+        let Some(stages) = &self.stages else {
+            return;
+        };
+        let collectors = stages.collectors.clone();
+        let clock = Rc::clone(&self.clock);
+        let collected = async move {
+            for (tick, idle) in collectors {
+                let look = Tick {
+                    now: clock.now(),
+                    more_may_come: true,
+                };
+                // A stage that is gone says so itself.
+                let _gone = tick.send(look).await;
+                let _gone = idle.send(Idle {}).await;
+            }
+        };
+        ctx.spawn(collected.into_actor(self).map(|(), conductor, ctx| {
+            if !conductor.ending {
+                conductor.rescan();
+                conductor.beat(ctx);
+            }
+        }));
     }
 
     fn rescan(&mut self) {
@@ -176,7 +178,8 @@ impl Conductor {
         let due = self
             .scanned_at
             .is_some_and(|at| now >= at.plus(self.options.scan_interval));
-        if due && self.options.mode == Mode::Watch {
+        let again = self.scan_failed.is_some() && !self.disk.holds(now);
+        if again || (due && self.options.mode == Mode::Watch) {
             self.rescan();
         }
         // A stage at work answers the question by itself, and the question has a price.
@@ -234,6 +237,9 @@ impl Conductor {
         if let Some(message) = self.unavailable(&work) {
             return self.end(RunEnd::Unavailable { message }, ctx);
         }
+        if let Some(halt) = self.halted_for_good(&work) {
+            return self.end(halt, ctx);
+        }
         let only_deletions = work.deletable > 0 && self.all_else_done(&work);
         self.deleting_since = match self.deleting_since {
             _ if !only_deletions => None,
@@ -242,7 +248,7 @@ impl Conductor {
         };
         let over = match self.options.mode {
             Mode::Watch => false,
-            Mode::UntilDone => self.nothing_left(&work),
+            Mode::UntilDone => self.nothing_left(&work) && !self.may_look_again(),
             // Whatever is left waits for the provider or for time.
             Mode::Once => true,
         };
@@ -255,6 +261,24 @@ impl Conductor {
             };
             self.end(end, ctx);
         }
+    }
+
+    /// A halt that waits for an operator ends the run once nothing is left to collect.
+    fn halted_for_good(&self, work: &WorkLeft) -> Option<RunEnd> {
+        let mut halts = work.halts.iter();
+        let halt = halts.find(|halt| !halt.reason.ends_by_itself())?;
+        let under_way = work.uploading + work.validating + (work.live_batches - work.planned);
+        let over = under_way == 0 && self.quiet_beats >= QUIET_BEATS;
+        (over && !self.nothing_left(work)).then(|| RunEnd::Halted {
+            reason: halt.reason,
+            message: halt.message.clone(),
+        })
+    }
+
+    /// Whether the tree, which could not be looked at, is given some time to come back.
+    fn may_look_again(&self) -> bool {
+        let since = self.scan_failing_since;
+        since.is_some_and(|since| self.clock.now().since(since) < SCAN_AGAIN_MAX)
     }
 
     fn nothing_left(&self, work: &WorkLeft) -> bool {
@@ -289,10 +313,16 @@ impl Conductor {
             return;
         }
         self.ending = true;
+        // What was not looked at is not known to be done.
+        let end = match (end, self.scan_failed.take()) {
+            (RunEnd::Done(_), Some(message)) => RunEnd::NoLabels { message },
+            (end, _) => end,
+        };
         let stages = self.stages.take();
         let drained = async move {
             if let Some(Stages {
                 rescan: _,
+                collectors: _,
                 ticks: _,
                 drains,
                 leaves,
@@ -326,8 +356,7 @@ impl Handler<Begin> for Conductor {
 
     fn handle(&mut self, begin: Begin, ctx: &mut Self::Context) {
         self.stages = Some(begin.stages);
-        self.rescan();
-        self.beat(ctx);
+        self.collect_first(ctx);
     }
 }
 
@@ -359,17 +388,24 @@ impl Handler<Stop> for Conductor {
 impl Handler<ScanDone> for Conductor {
     type Result = ();
 
-    fn handle(&mut self, done: ScanDone, ctx: &mut Self::Context) {
+    fn handle(&mut self, done: ScanDone, _: &mut Self::Context) {
         self.scanning = false;
-        self.scanned_at = Some(self.clock.now());
+        let now = self.clock.now();
+        self.scanned_at = Some(now);
         notices::ScanDone {
             pages: done.pages,
             oddities: done.oddities,
         }
         .emit();
-        if let Some(message) = done.failed {
-            self.end(RunEnd::NoLabels { message }, ctx);
+        // The others go on meanwhile: what is paid for is collected, whatever the tree looks like.
+        if let Some(message) = &done.failed {
+            self.disk.begin(message, now);
+        } else {
+            self.disk.over(now);
         }
+        let failing_since = self.scan_failing_since.unwrap_or(now);
+        self.scan_failing_since = done.failed.as_ref().map(|_| failing_since);
+        self.scan_failed = done.failed;
     }
 }
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 use actix::Addr;
 
 use super::activity::answered;
+use super::brake::Brake;
 use super::state::StateActor;
 use super::state::messages::{EndBatch, Member, StateError};
-use crate::decide::release;
+use crate::decide::pace::PaceEvent;
+use crate::decide::release::{self, BatchEnd, ReleaseLimits, Released};
 use crate::domain::batch::{AbandonCode, BatchEvent};
 use crate::domain::ids::BatchId;
 use crate::domain::page::PageStage;
@@ -17,17 +19,22 @@ use crate::notices;
 
 /// What releasing pages is judged by.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ReleaseRules {
+pub struct ReleaseRules {
     pub releases_max: u32,
     /// What an image must have left to be used again.
     pub life_min: Duration,
+    /// How long pages of an expired batch wait before they are sent again.
+    pub expired_pause: Duration,
 }
 
 /// A batch that ends without results.
 pub(super) struct Ending {
     pub batch: BatchId,
+    pub model: String,
     pub event: BatchEvent,
     pub code: AbandonCode,
+    /// Whether the provider said that the same batch would fail again.
+    pub for_good: bool,
     pub members: Vec<Member>,
     pub note: String,
 }
@@ -38,25 +45,42 @@ impl Ending {
         self,
         state: &Addr<StateActor>,
         rules: ReleaseRules,
+        brake: &Brake,
         now: Timestamp,
     ) -> Result<u64, StateError> {
         let Ending {
             batch,
+            model,
             event,
             code,
+            for_good,
             members,
             note,
         } = self;
-        let usable_until = now.plus(rules.life_min);
-        let batch_size_max = release::batch_size_max(code, members.len() as u64);
+        let limits = ReleaseLimits {
+            releases_max: rules.releases_max,
+            usable_until: now.plus(rules.life_min),
+            expired_pause: rules.expired_pause,
+            now,
+        };
         let open = [PageStage::Batched, PageStage::Validating];
-        let pages = members
+        let open: Vec<Member> = members
             .into_iter()
             .filter(|member| member.stage.is_some_and(|stage| open.contains(&stage)))
+            .collect();
+        let end = BatchEnd {
+            code,
+            members: open.len() as u64,
+            for_good,
+        };
+        let pages = open
+            .into_iter()
             .map(|member| {
-                let releases = member.releases;
-                let event = release::member(code, releases, rules.releases_max, usable_until);
-                (member.key, event)
+                let page = Released {
+                    releases: member.releases,
+                    batch_size_max: member.batch_size_max,
+                };
+                (member.key, release::member(end, page, limits))
             })
             .collect();
         notices::BatchEnded {
@@ -70,11 +94,14 @@ impl Ending {
             event,
             pages,
             counted: release::counts(code),
-            batch_size_max,
+            batch_size_max: release::batch_size_max(code, end.members),
             note,
             at: now,
         };
         let tally = answered(state.send(end).await)?;
+        brake.press(state, now).await?;
+        let ended = PaceEvent::Ended(code);
+        brake.adapt(state, &model, ended, now).await?;
         Ok(tally.released)
     }
 }

@@ -15,9 +15,11 @@
 pub mod activity;
 pub mod batch_submitter;
 pub mod blocking;
+pub mod brake;
 pub mod busy;
 pub mod conductor;
-mod ending;
+pub mod disk_pause;
+pub mod ending;
 pub mod hint;
 pub mod poller;
 pub mod result_processor;

@@ -7,22 +7,27 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::activity::{Activity, Root, Stage, answered, stage_handlers};
+use super::brake::Brake;
 use super::busy::Busy;
-use super::ending::{Ending, ReleaseRules};
+use super::ending::ReleaseRules;
 use super::hint::{BatchSubmitted, PagesReleased, ResultsReady, Tick};
 use super::state::StateActor;
-use super::state::messages::{BatchRow, ListBatches, ListMembers, RecordPoll, StateError};
+use super::state::messages::{BatchRow, LateJob, ListBatches, ListLate};
 use crate::decide::cadence;
-use crate::decide::poll::{self, Seen};
-use crate::domain::batch::{AbandonCode, BatchEvent, BatchStage, BatchState};
-use crate::domain::failure::{ApiError, Next};
+use crate::domain::batch::{BatchStage, BatchState};
 use crate::domain::ids::{BatchId, RemoteName};
-use crate::domain::remote::RemoteBatch;
+use crate::domain::late::LateState;
 use crate::domain::time::Timestamp;
 use crate::notices;
 use crate::ports::batch_api::BatchApi;
 use crate::ports::clock::Clock;
 use crate::ports::entropy::Entropy;
+
+mod late;
+mod look;
+
+use late::{LateLook, LateLooked};
+use look::{Look, Looked};
 
 /// What a poller is told at birth.
 #[derive(Clone)]
@@ -37,9 +42,10 @@ pub struct PollerOptions {
     pub results_wait: Duration,
     /// The age at which a live job is warned of, again at each doubling.
     pub slow_warn: Duration,
-    pub releases_max: u32,
-    /// What an image must have left to be used again after a release.
-    pub life_min: Duration,
+    /// The pause between two looks at a job beside or after its batch.
+    pub late_interval: Duration,
+    pub release: ReleaseRules,
+    pub brake: Brake,
 }
 
 /// Whom a poller talks to.
@@ -64,6 +70,9 @@ pub struct Poller {
     busy: Busy,
     /// When each job is looked at next, and how many looks at it failed in a row.
     cadence: HashMap<BatchId, Cadence>,
+    /// Jobs beside or after their batches: whether they are being listed, and which are looked at.
+    listing_late: bool,
+    looking_late: HashSet<RemoteName>,
 }
 
 #[derive(Clone, Copy)]
@@ -71,14 +80,6 @@ struct Cadence {
     due: Timestamp,
     failures: u32,
     warned_age: Duration,
-}
-
-/// What one look led to.
-enum Looked {
-    Again,
-    Ready,
-    Ended { released: u64 },
-    Failed(ApiError),
 }
 
 impl Poller {
@@ -103,6 +104,8 @@ impl Poller {
             list_again: false,
             busy: Busy::default(),
             cadence: HashMap::new(),
+            listing_late: false,
+            looking_late: HashSet::new(),
         }
     }
 
@@ -204,6 +207,10 @@ impl Poller {
             batches: Rc::clone(&self.batches),
             clock: Rc::clone(&self.clock),
             options: self.options.clone(),
+            failures: self
+                .cadence
+                .get(&row.batch)
+                .map_or(0, |cadence| cadence.failures),
             row,
             remote,
         };
@@ -261,125 +268,72 @@ impl Poller {
     }
 }
 
-/// More live jobs than this are never looked at in one question.
-const SUBMITTED_LISTED: u64 = 10_000;
-
-/// One look at one job.
-struct Look {
-    state: Addr<StateActor>,
-    batches: Rc<dyn BatchApi>,
-    clock: Rc<dyn Clock>,
-    options: PollerOptions,
-    row: BatchRow,
-    remote: RemoteName,
-}
-
-impl Look {
-    async fn run(self) -> Result<Looked, StateError> {
-        let remote = match self.batches.batch(&self.remote).await {
-            Ok(remote) => remote,
-            Err(error) => {
-                if matches!(error.next, Next::Missing) {
-                    // Under the key that made it a job does not vanish; alarm, and keep asking.
-                    notices::BatchUnreachable {
-                        batch: &self.row.batch,
-                        remote: &self.remote,
-                        message: &error.message,
-                    }
-                    .emit();
-                }
-                return Ok(Looked::Failed(error));
-            }
+impl Poller {
+    /// Looks at jobs beside or after their batches, seldom: what they bring is a windfall.
+    fn look_late(&mut self, ctx: &mut Context<Self>) {
+        if self.listing_late || !self.activity.may_take() {
+            return;
+        }
+        self.listing_late = true;
+        self.activity.begin();
+        let question = ListLate {
+            state: LateState::Watched,
+            limit: LATE_LISTED,
         };
-        let seen = poll::seen(&remote);
+        let asked = self.peers.state.send(question).into_actor(self);
+        ctx.spawn(asked.map(|reply, stage, ctx| {
+            stage.listing_late = false;
+            match answered(reply) {
+                Err(error) => stage.activity.fail(error, ctx),
+                Ok(jobs) => stage.begin_late(jobs, ctx),
+            }
+            stage.activity.end();
+        }));
+    }
+
+    fn begin_late(&mut self, jobs: Vec<LateJob>, ctx: &mut Context<Self>) {
         let now = self.clock.now();
-        match &seen {
-            Seen::Nothing { code, words } => {
-                let (code, words) = (*code, words.clone());
-                self.record(&remote, BatchEvent::Advanced, now).await?;
-                self.end(code, words, now).await
-            }
-            Seen::StillRunning => {
-                self.record(&remote, seen.event(), now).await?;
-                Ok(Looked::Again)
-            }
-            Seen::ResultsNotNamed => {
-                let since = self.row.terminal_seen_at.unwrap_or(now);
-                if now.since(since) >= self.options.results_wait {
-                    notices::ResultsNotNamed {
-                        batch: &self.row.batch,
-                        for_span: now.since(since),
-                    }
-                    .emit();
-                }
-                self.record(&remote, seen.event(), now).await?;
-                Ok(Looked::Again)
-            }
-            Seen::Results => {
-                self.record(&remote, seen.event(), now).await?;
-                notices::ResultsOffered {
-                    batch: &self.row.batch,
-                    state: remote.state.as_str(),
-                }
-                .emit();
-                Ok(Looked::Ready)
+        for job in jobs {
+            // What was last looked at by an earlier process is looked at at once.
+            let due = job
+                .looked_at
+                .is_none_or(|at| at < self.born || now >= at.plus(self.options.late_interval));
+            let free = !self.looking_late.contains(&job.job);
+            if due && free && self.looking_late.len() < self.options.polls_max {
+                self.poll_late(job, ctx);
             }
         }
     }
 
-    async fn record(
-        &self,
-        remote: &RemoteBatch,
-        event: BatchEvent,
-        at: Timestamp,
-    ) -> Result<(), StateError> {
-        let record = RecordPoll {
-            batch: self.row.batch.clone(),
-            remote_state: remote.state.as_str().to_owned(),
-            stats: remote.stats,
-            output: remote.output.clone(),
-            event: Some(event),
-            ended_at: remote.ended_at,
-            note: remote
-                .error
-                .as_ref()
-                .map(|error| error.message.clone())
-                .unwrap_or_default(),
-            at,
+    fn poll_late(&mut self, job: LateJob, ctx: &mut Context<Self>) {
+        let name = job.job.clone();
+        self.looking_late.insert(name.clone());
+        self.activity.begin();
+        let look = LateLook {
+            state: self.peers.state.clone(),
+            batches: Rc::clone(&self.batches),
+            clock: Rc::clone(&self.clock),
+            job,
         };
-        answered(self.state.send(record).await).map(|_state| ())
-    }
-
-    /// The provider ended the job and has nothing: its pages go back uncounted.
-    async fn end(
-        &self,
-        code: AbandonCode,
-        words: String,
-        now: Timestamp,
-    ) -> Result<Looked, StateError> {
-        let batch = self.row.batch.clone();
-        let members = answered(
-            self.state
-                .send(ListMembers {
-                    batch: batch.clone(),
-                })
-                .await,
-        )?;
-        let ending = Ending {
-            batch,
-            event: BatchEvent::EndedEmpty { code },
-            code,
-            members,
-            note: words,
-        };
-        let rules = ReleaseRules {
-            releases_max: self.options.releases_max,
-            life_min: self.options.life_min,
-        };
-        let released = ending.record(&self.state, rules, now).await?;
-        Ok(Looked::Ended { released })
+        ctx.spawn(look.run().into_actor(self).map(move |looked, stage, ctx| {
+            stage.looking_late.remove(&name);
+            match looked {
+                Err(error) => stage.activity.fail(error, ctx),
+                Ok(LateLooked::Offered { batch }) => {
+                    stage.peers.ready.do_send(ResultsReady { batch });
+                }
+                Ok(LateLooked::Nothing) => {}
+            }
+            stage.activity.end();
+        }));
     }
 }
+
+/// More jobs beside or after their batches than this are never looked at in one question.
+const LATE_LISTED: u64 = 1_000;
+
+/// More live jobs than this are never looked at in one question.
+const SUBMITTED_LISTED: u64 = 10_000;
 
 impl Actor for Poller {
     type Context = Context<Self>;
@@ -398,6 +352,7 @@ impl Handler<Tick> for Poller {
 
     fn handle(&mut self, _: Tick, ctx: &mut Self::Context) {
         self.look(ctx);
+        self.look_late(ctx);
     }
 }
 

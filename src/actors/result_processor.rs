@@ -12,12 +12,18 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::activity::{Activity, Root, Stage, answered, stage_handlers};
+use super::brake::Brake;
 use super::busy::Busy;
+use super::disk_pause::DiskPause;
+use super::ending::ReleaseRules;
 use super::hint::{PagesReleased, PagesUnlocked, ResultsReady, Tick};
 use super::state::StateActor;
-use super::state::messages::{BatchRow, ListBatches, StateError};
+use super::state::messages::{
+    BatchRow, LateJob, ListBatches, ListLate, ListUnreported, RecordReport, StateError, Unreported,
+};
 use crate::domain::batch::BatchStage;
-use crate::domain::ids::BatchId;
+use crate::domain::ids::{BatchId, RemoteName};
+use crate::domain::late::LateState;
 use crate::domain::time::Timestamp;
 use crate::notices;
 use crate::ports::batch_api::BatchApi;
@@ -30,9 +36,11 @@ use crate::prompt::Validator;
 mod collection;
 pub mod index;
 pub mod judge;
+mod late;
 
 use collection::{Collection, CollectionEnd};
 pub use judge::JudgeRules;
+use late::{LateCollection, LateEnd};
 
 /// What a processor is told at birth.
 #[derive(Clone)]
@@ -46,11 +54,10 @@ pub struct ResultProcessorOptions {
     pub results_wait: Duration,
     /// The pause after a collection that did not come to its end.
     pub again_after: Duration,
-    pub releases_max: u32,
+    pub release: ReleaseRules,
+    pub brake: Brake,
     /// Whether a job stays with the provider when its results are on our disk and recorded.
     pub keep_remote: bool,
-    /// What an image must have left to be used again after a release.
-    pub life_min: Duration,
     /// Input and output prices, for the costs of attempts.
     pub price: Option<crate::decide::cost::Price>,
 }
@@ -93,6 +100,13 @@ pub struct ResultProcessor {
     busy: Busy,
     /// Batches whose collection did not come to its end, and when it is tried again.
     put_off: HashMap<BatchId, Timestamp>,
+    /// The job beside or after its batch that is being collected, and when others are tried again.
+    late: Option<RemoteName>,
+    listing_late: bool,
+    late_put_off: HashMap<RemoteName, Timestamp>,
+    /// Whether the reports that an earlier process owes were written.
+    caught_up: bool,
+    disk: DiskPause,
 }
 
 /// Everything that a collection needs; shared by all of them.
@@ -138,6 +152,11 @@ impl ResultProcessor {
             list_again: false,
             busy: Busy::default(),
             put_off: HashMap::new(),
+            late: None,
+            listing_late: false,
+            late_put_off: HashMap::new(),
+            caught_up: false,
+            disk: DiskPause::new("result processor"),
         }
     }
 
@@ -172,8 +191,13 @@ impl ResultProcessor {
         }));
     }
 
-    fn begin(&mut self, rows: Vec<BatchRow>, ctx: &mut Context<Self>) {
+    fn begin(&mut self, mut rows: Vec<BatchRow>, ctx: &mut Context<Self>) {
         let now = self.shop.ports.clock.now();
+        if self.disk.holds(now) {
+            return;
+        }
+        // A batch that was tried in vain comes after all others, so that it holds nobody up.
+        rows.sort_by_key(|row| self.put_off.get(&row.batch).copied());
         for row in rows {
             if self.busy.len() >= self.shop.options.collections_max {
                 return;
@@ -205,12 +229,9 @@ impl ResultProcessor {
             match end {
                 Err(CollectionError::State(error)) => stage.activity.fail(error, ctx),
                 Err(CollectionError::Disk(error)) => {
-                    notices::CollectionStopped {
-                        batch: &batch,
-                        message: &error.to_string(),
-                    }
-                    .emit();
-                    stage.put_off.insert(batch, again);
+                    let now = stage.shop.ports.clock.now();
+                    let until = stage.disk.begin(&error.to_string(), now);
+                    stage.put_off.insert(batch, again.max(until));
                 }
                 Ok(CollectionEnd::NotYet { trouble, pause }) => {
                     let again = stage.shop.ports.clock.now().plus(pause);
@@ -221,6 +242,7 @@ impl ResultProcessor {
                 }
                 Ok(CollectionEnd::Settled { released }) => {
                     stage.put_off.remove(&batch);
+                    stage.disk.over(stage.shop.ports.clock.now());
                     stage.activity.contact();
                     stage
                         .shop
@@ -235,6 +257,138 @@ impl ResultProcessor {
     }
 }
 
+impl ResultProcessor {
+    /// Collects jobs beside or after their batches, one at a time.
+    fn look_late(&mut self, ctx: &mut Context<Self>) {
+        if self.listing_late || self.late.is_some() || !self.activity.may_take() {
+            return;
+        }
+        self.listing_late = true;
+        self.activity.begin();
+        let question = ListLate {
+            state: LateState::Offered,
+            limit: READY_LISTED,
+        };
+        let asked = self.shop.peers.state.send(question).into_actor(self);
+        ctx.spawn(asked.map(|reply, stage, ctx| {
+            stage.listing_late = false;
+            match answered(reply) {
+                Err(error) => stage.activity.fail(error, ctx),
+                Ok(jobs) => {
+                    let now = stage.shop.ports.clock.now();
+                    let is_due = |job: &LateJob| {
+                        let put_off = stage.late_put_off.get(&job.job);
+                        put_off.is_none_or(|until| now >= *until)
+                    };
+                    if let Some(job) = jobs.into_iter().find(is_due) {
+                        stage.collect_late(job, ctx);
+                    }
+                }
+            }
+            stage.activity.end();
+        }));
+    }
+
+    fn collect_late(&mut self, job: LateJob, ctx: &mut Context<Self>) {
+        let name = job.job.clone();
+        self.late = Some(name.clone());
+        self.activity.begin();
+        let collection = LateCollection::new(Rc::clone(&self.shop), job);
+        let work = async move { collection.run().await };
+        ctx.spawn(work.into_actor(self).map(move |end, stage, ctx| {
+            stage.late = None;
+            let now = stage.shop.ports.clock.now();
+            match end {
+                Err(CollectionError::State(error)) => stage.activity.fail(error, ctx),
+                Err(CollectionError::Disk(error)) => {
+                    let until = stage.disk.begin(&error.to_string(), now);
+                    stage.late_put_off.insert(name, until);
+                }
+                Ok(LateEnd::NotYet { pause }) => {
+                    stage.late_put_off.insert(name, now.plus(pause));
+                }
+                Ok(LateEnd::Done { accepted }) => {
+                    stage.late_put_off.remove(&name);
+                    if accepted > 0 {
+                        let unlocked = PagesUnlocked { count: accepted };
+                        stage.shop.peers.unlocked.do_send(unlocked);
+                        let released = PagesReleased { count: 0 };
+                        stage.shop.peers.released.do_send(released);
+                    }
+                    stage.look_late(ctx);
+                }
+            }
+            stage.activity.end();
+        }));
+    }
+
+    /// Writes the reports of batches that an earlier process settled and did not come to report.
+    fn catch_up(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.caught_up, true) {
+            return;
+        }
+        self.activity.begin();
+        let shop = Rc::clone(&self.shop);
+        let work = async move { shop.catch_up().await };
+        ctx.spawn(work.into_actor(self).map(|done, stage, ctx| {
+            if let Err(error) = done {
+                stage.activity.fail(error, ctx);
+            }
+            stage.activity.end();
+        }));
+    }
+}
+
+impl Shop {
+    async fn catch_up(&self) -> Result<(), StateError> {
+        loop {
+            let question = ListUnreported {
+                limit: UNREPORTED_LISTED,
+            };
+            let unreported = answered(self.peers.state.send(question).await)?;
+            if unreported.is_empty() {
+                return Ok(());
+            }
+            for batch in unreported {
+                let Unreported {
+                    batch,
+                    settled,
+                    lines,
+                    settled_at,
+                } = batch;
+                let facts = ReportFacts {
+                    batch,
+                    settled,
+                    lines,
+                    max_retries: self.options.rules.max_retries,
+                    at: settled_at,
+                };
+                self.write_report(&facts).await?;
+            }
+        }
+    }
+
+    /// Writes a report to disk and keeps it in the state. A report that cannot be written to disk
+    /// stops nothing: the state has it.
+    pub(super) async fn write_report(&self, facts: &ReportFacts) -> Result<(), StateError> {
+        let markdown = (self.report)(facts);
+        let name = format!("{}.md", facts.batch.batch);
+        if let Err(error) = self.ports.sink.write_report(&name, &markdown).await {
+            notices::LeftOnDisk { fault: &error }.emit();
+        }
+        let record = RecordReport {
+            batch: facts.batch.batch.clone(),
+            name,
+            markdown,
+            at: self.ports.clock.now(),
+        };
+        answered(self.peers.state.send(record).await)
+    }
+}
+
+/// Reports that are written between two questions.
+const UNREPORTED_LISTED: u64 = 100;
+
 /// More ready batches than this are never looked at in one question.
 const READY_LISTED: u64 = 1_000;
 
@@ -247,6 +401,7 @@ impl Handler<ResultsReady> for ResultProcessor {
 
     fn handle(&mut self, _: ResultsReady, ctx: &mut Self::Context) {
         self.look(ctx);
+        self.look_late(ctx);
     }
 }
 
@@ -254,7 +409,9 @@ impl Handler<Tick> for ResultProcessor {
     type Result = ();
 
     fn handle(&mut self, _: Tick, ctx: &mut Self::Context) {
+        self.catch_up(ctx);
         self.look(ctx);
+        self.look_late(ctx);
     }
 }
 

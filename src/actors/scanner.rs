@@ -1,6 +1,7 @@
 //! Scanner: walks the label tree, tells StateActor what it found, and says why a page is left
 //! alone. It never decides which page runs next; that is asked of StateActor by whoever runs it.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,15 +13,17 @@ use super::hint::{PagesRegistered, PagesUnlocked, Rescan, ScanDone};
 use super::state::StateActor;
 use super::state::messages::{
     AdoptedOutput, ApplyScan, KnownPage, ListImageFaults, OddityRow, PagesOfBooks, RecordOddities,
-    ScanChanges, StateError,
+    ScanChanges, StateError, Summarize,
 };
 use crate::decide::scan;
 use crate::domain::ids::{RecordKey, RunId, ScopeToken, Sha256Hex};
 use crate::domain::layout::Layout;
-use crate::domain::page::{PageEvent, RequeueCause};
+use crate::domain::page::{PageEvent, PageStage, RequeueCause};
 use crate::notices;
 use crate::ports::clock::Clock;
-use crate::ports::page_source::{BookListing, Found, Oddity, PageSource, Scope};
+use crate::ports::page_source::{
+    BookListing, Found, Oddity, OddityKind, PageSource, Scope, SourceError,
+};
 use crate::prompt::Validator;
 
 mod rows;
@@ -81,7 +84,7 @@ struct Seen {
     pages: u64,
     oddities: Vec<OddityRow>,
     oddities_beyond: u64,
-    /// Why the walk could not begin.
+    /// Why this look does not count, if so: the tree is to be looked at again.
     failed: Option<String>,
 }
 
@@ -140,6 +143,12 @@ impl Look {
     /// One look at the whole tree in scope.
     async fn tree(&self) -> Result<Seen, StateError> {
         let mut seen = Seen::default();
+        if let Err(gone) = self.source.output_folder().await {
+            seen.failed = self.outputs_gone(&gone).await?;
+            if seen.failed.is_some() {
+                return Ok(seen);
+            }
+        }
         let mut walk = match self.source.walk(&self.options.scope).await {
             Ok(walk) => walk,
             Err(error) => {
@@ -167,6 +176,23 @@ impl Look {
                 .await,
         )?;
         Ok(seen)
+    }
+
+    /// Says so where outputs should be and none is: taken for deleted, they would all be paid for
+    /// again.
+    async fn outputs_gone(&self, gone: &SourceError) -> Result<Option<String>, StateError> {
+        let question = Summarize {
+            scope: None,
+            at: self.clock.now(),
+        };
+        let summary = answered(self.peers.state.send(question).await)?;
+        let done = summary.pages_in(PageStage::Completed);
+        Ok((done > 0).then(|| {
+            format!(
+                "{done} pages are done, and there is no output: {gone}. To run them again on purpose, \
+                 put any file into the folder"
+            )
+        }))
     }
 
     /// Compares some books with the state and applies what follows. Where a page moved between the
@@ -233,8 +259,12 @@ impl Look {
             });
             add_changes(book, found, &mut changes, &mut to_judge);
         }
-        changes.requeue = self.really_gone(changes.requeue).await;
-        changes.adopt = self.judge(to_judge, seen).await;
+        let mut unread = HashSet::new();
+        changes.requeue = self.really_gone(changes.requeue, &mut unread, seen).await;
+        changes.adopt = self.judge(to_judge, &mut unread, seen).await;
+        // A book with an output that the disk does not give now is left as it is: taken for missing,
+        // the output would be paid for again.
+        rows::leave_out(&mut changes, &unread);
         changes
     }
 
@@ -243,6 +273,8 @@ impl Look {
     async fn really_gone(
         &self,
         candidates: Vec<(RecordKey, PageEvent)>,
+        unread: &mut HashSet<String>,
+        seen: &mut Seen,
     ) -> Vec<(RecordKey, PageEvent)> {
         let mut gone = Vec::new();
         for (key, event) in candidates {
@@ -257,6 +289,7 @@ impl Look {
                     gone.push((key, event));
                 }
                 Ok(_there) => {}
+                Err(error) if error.disk => seen.not_read(&key, &error, unread),
                 Err(error) => {
                     notices::OutputNotUsable {
                         key: &key,
@@ -271,7 +304,12 @@ impl Look {
 
     /// Reads outputs that the state does not vouch for; gives those that parse and pass the schema
     /// and reports the others, whose pages run again.
-    async fn judge(&self, keys: Vec<RecordKey>, seen: &mut Seen) -> Vec<AdoptedOutput> {
+    async fn judge(
+        &self,
+        keys: Vec<RecordKey>,
+        unread: &mut HashSet<String>,
+        seen: &mut Seen,
+    ) -> Vec<AdoptedOutput> {
         let judgements = keys.into_iter().map(|key| async move {
             let judged = self.judge_one(&key).await;
             (key, judged)
@@ -281,8 +319,9 @@ impl Look {
         let mut adopted = Vec::new();
         while let Some((key, judged)) = judgements.next().await {
             match judged {
-                Ok((sha256, bytes)) => adopted.push(AdoptedOutput { key, sha256, bytes }),
-                Err(fault) => {
+                Ok(Ok((sha256, bytes))) => adopted.push(AdoptedOutput { key, sha256, bytes }),
+                Err(error) => seen.not_read(&key, &error, unread),
+                Ok(Err(fault)) => {
                     notices::OutputNotUsable {
                         key: &key,
                         fault: &fault,
@@ -300,12 +339,16 @@ impl Look {
         adopted
     }
 
-    async fn judge_one(&self, key: &RecordKey) -> Result<(Sha256Hex, u64), String> {
-        let text = self
-            .source
-            .output(key)
-            .await
-            .map_err(|error| error.to_string())?;
+    /// Reads and checks one output; fails when the disk does.
+    async fn judge_one(
+        &self,
+        key: &RecordKey,
+    ) -> Result<Result<(Sha256Hex, u64), String>, SourceError> {
+        let text = match self.source.output(key).await {
+            Ok(text) => text,
+            Err(error) if error.disk => return Err(error),
+            Err(error) => return Ok(Err(error.to_string())),
+        };
         let validator = Arc::clone(&self.options.validator);
         let judged = actix_rt::task::spawn_blocking(move || {
             let value: serde_json::Value =
@@ -315,9 +358,9 @@ impl Look {
                 .map_err(|faults| faults.join("; "))?;
             Ok((super::blocking::sha256(&text), text.len() as u64))
         });
-        judged
+        Ok(judged
             .await
-            .unwrap_or_else(|lost| Err(format!("the check did not end: {lost}")))
+            .unwrap_or_else(|lost| Err(format!("the check did not end: {lost}"))))
     }
 
     /// Looks again at the images of pages that are dead for their image: what was mended runs.
@@ -359,6 +402,10 @@ impl Look {
 impl Seen {
     fn note(&mut self, oddity: &Oddity) {
         tracing::debug!(path = %oddity.path, reason = %oddity.kind, "not a page");
+        if oddity.kind == OddityKind::DiskFault {
+            let reason = || format!("{}: {}", oddity.path, oddity.detail);
+            self.failed.get_or_insert_with(reason);
+        }
         self.note_row(OddityRow {
             path: oddity.path.clone(),
             kind: oddity.kind.as_str().to_owned(),
@@ -366,7 +413,14 @@ impl Seen {
         });
     }
 
+    /// An output that the disk does not give: its book waits for the next look.
+    fn not_read(&mut self, key: &RecordKey, error: &SourceError, unread: &mut HashSet<String>) {
+        unread.insert(key.book().to_owned());
+        self.failed.get_or_insert_with(|| error.to_string());
+    }
+
     fn take_in(&mut self, other: Seen) {
+        self.failed = self.failed.take().or(other.failed);
         self.pages += other.pages;
         self.oddities_beyond += other.oddities_beyond;
         for row in other.oddities {

@@ -11,11 +11,11 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::activity::{Activity, Root, Stage, answered, stage_handlers};
+use super::disk_pause::DiskPause;
 use super::hint::{PagesRegistered, PagesReleased, PagesUploaded, Tick};
 use super::state::StateActor;
 use super::state::messages::{ClaimPages, Claimed, ClaimedPage, RecordUploads, UploadRecord};
-use crate::decide::retry::{self, UploadRules, UploadsAtLarge};
-use crate::domain::failure::{ApiError, Next};
+use crate::decide::retry::UploadRules;
 use crate::domain::ids::{KeyFingerprint, RunId, ScopeToken};
 use crate::domain::image::{ImageFacts, ImageFault};
 use crate::domain::time::Timestamp;
@@ -29,6 +29,7 @@ use crate::ports::page_source::PageSource;
 mod deletion;
 mod outcome;
 pub mod transfer;
+mod trouble;
 
 use deletion::{Deleted, Deletion};
 use transfer::{Transfer, TransferError};
@@ -54,6 +55,8 @@ pub struct UploaderOptions {
     pub deletions_max: usize,
     /// The most pages this run may upload; absent for no limit.
     pub pages_max: Option<u64>,
+    /// Whether nothing is begun before the first tick: start-up collects before it uploads.
+    pub waits_for_tick: bool,
 }
 
 /// Whom an uploader talks to.
@@ -80,6 +83,8 @@ pub struct Uploader {
     peers: UploaderPeers,
     activity: Activity,
     ports: UploaderPorts,
+    /// Whether work may begin at all.
+    awake: bool,
     claiming: bool,
     claim_again: bool,
     /// Claimed pages that wait for a place among the uploads.
@@ -87,8 +92,6 @@ pub struct Uploader {
     /// Checked images that wait for room in the store.
     held: VecDeque<Checked>,
     uploading: usize,
-    /// Bytes of uploads that have begun and are not in the state's ledger yet.
-    uploading_bytes: u64,
     remote_bytes: u64,
     finished: Vec<UploadRecord>,
     recording: bool,
@@ -99,6 +102,12 @@ pub struct Uploader {
     /// Pages that this process has claimed.
     taken: u64,
     last_success: Option<Timestamp>,
+    /// Whether uploads pause because the provider's store is full: until its bytes fall, or time
+    /// has passed.
+    store_full: bool,
+    disk: DiskPause,
+    /// When the disk last gave an image.
+    last_image: Option<Timestamp>,
 }
 
 /// A page whose image may be sent.
@@ -118,6 +127,7 @@ impl Uploader {
         ports: UploaderPorts,
     ) -> Self {
         Uploader {
+            awake: !options.waits_for_tick,
             options,
             peers,
             activity: Activity::new("uploader", root),
@@ -127,7 +137,6 @@ impl Uploader {
             claimed: VecDeque::new(),
             held: VecDeque::new(),
             uploading: 0,
-            uploading_bytes: 0,
             remote_bytes: 0,
             finished: Vec::new(),
             recording: false,
@@ -136,6 +145,9 @@ impl Uploader {
             pauses: 0,
             taken: 0,
             last_success: None,
+            store_full: false,
+            disk: DiskPause::new("uploader"),
+            last_image: None,
         }
     }
 
@@ -145,14 +157,10 @@ impl Uploader {
         format!("{}-image-{id}", self.options.display_name_prefix)
     }
 
-    fn paused(&self, now: Timestamp) -> bool {
-        self.paused_until.is_some_and(|until| now < until)
-    }
-
     /// Asks for pages when there is a place for them.
     fn claim(&mut self, ctx: &mut Context<Self>) {
         let now = self.ports.clock.now();
-        if !self.activity.may_take() || self.paused(now) {
+        if !self.awake || !self.activity.may_take() || self.paused(now) {
             return;
         }
         // One question or record at a time, so that what the state says of remote bytes and what
@@ -216,7 +224,8 @@ impl Uploader {
 
     /// Starts as many uploads as there are places and room.
     fn fill(&mut self, ctx: &mut Context<Self>) {
-        while self.uploading < self.options.concurrency {
+        let now = self.ports.clock.now();
+        while self.uploading < self.options.concurrency && !self.paused(now) {
             if let Some(checked) = self.held.pop_front() {
                 if !self.fits(&checked) {
                     self.held.push_front(checked);
@@ -229,11 +238,6 @@ impl Uploader {
                 return;
             }
         }
-    }
-
-    fn fits(&self, checked: &Checked) -> bool {
-        let after = self.remote_bytes + self.uploading_bytes + checked.facts.bytes;
-        after <= self.options.storage_budget_bytes
     }
 
     fn begin_check(&mut self, page: ClaimedPage, ctx: &mut Context<Self>) {
@@ -251,23 +255,24 @@ impl Uploader {
                 .map(move |(page, image), stage, ctx| {
                     stage.uploading -= 1;
                     match image {
+                        Err(ImageFault::Disk { path, detail }) => {
+                            let reason = format!("{path}: {detail}");
+                            stage.disk_failed(page.key, &reason, begun);
+                            stage.record(ctx);
+                        }
                         Err(fault) => stage.image_refused(page, &fault, ctx),
                         Ok((path, facts)) => {
+                            stage.disk_works();
                             let checked = Checked {
                                 page,
                                 path,
                                 facts,
                                 begun,
                             };
-                            if stage.fits(&checked) && stage.held.is_empty() {
+                            if stage.may_begin(&checked) {
                                 stage.begin_upload(checked, ctx);
                             } else {
-                                notices::StoreFull {
-                                    remote_bytes: stage.remote_bytes,
-                                    budget_bytes: stage.options.storage_budget_bytes,
-                                }
-                                .emit();
-                                stage.held.push_back(checked);
+                                stage.hold(checked);
                             }
                         }
                     }
@@ -277,19 +282,9 @@ impl Uploader {
         );
     }
 
-    fn image_refused(&mut self, page: ClaimedPage, fault: &ImageFault, ctx: &mut Context<Self>) {
-        notices::ImageRefused {
-            key: &page.key,
-            fault,
-        }
-        .emit();
-        self.finished.push(outcome::image_refused(page.key, fault));
-        self.record(ctx);
-    }
-
     fn begin_upload(&mut self, checked: Checked, ctx: &mut Context<Self>) {
         self.uploading += 1;
-        self.uploading_bytes += checked.facts.bytes;
+        self.ports.transfer.reserve(checked.facts.bytes);
         self.activity.begin();
         let upload = Upload {
             display_name: self.display_name(),
@@ -299,10 +294,14 @@ impl Uploader {
             sha256: checked.facts.sha256.clone(),
         };
         let transfer = Rc::clone(&self.ports.transfer);
-        let send = async move { transfer.send(&upload).await };
+        let (state, clock) = (self.peers.state.clone(), Rc::clone(&self.ports.clock));
+        let send = async move { outcome::send(&transfer, &upload, &state, &*clock).await };
         ctx.spawn(send.into_actor(self).map(move |sent, stage, ctx| {
             stage.uploading -= 1;
-            stage.upload_done(checked, sent);
+            match sent {
+                Err(error) => stage.activity.fail(error, ctx),
+                Ok(sent) => stage.upload_done(checked, sent),
+            }
             stage.record(ctx);
             stage.fill(ctx);
             stage.activity.end();
@@ -325,6 +324,7 @@ impl Uploader {
                 let now = self.ports.clock.now();
                 self.last_success = Some(now);
                 self.pauses = 0;
+                self.store_full = false;
                 self.activity.contact();
                 notices::ImageUploaded {
                     key: &page.key,
@@ -339,41 +339,13 @@ impl Uploader {
                 tries,
                 orphan,
             }) => {
-                self.uploading_bytes -= facts.bytes;
+                self.ports.transfer.release(facts.bytes);
                 self.upload_failed(page, &last, tries, begun);
                 if let Some(name) = orphan {
                     notices::FileLeftBehind { file: &name }.emit();
                 }
             }
         }
-    }
-
-    fn upload_failed(&mut self, page: ClaimedPage, last: &ApiError, tries: u32, begun: Timestamp) {
-        let now = self.ports.clock.now();
-        let others_succeed = self.last_success.is_some_and(|at| at >= begun);
-        let at_large = UploadsAtLarge {
-            others_succeed,
-            pauses: self.pauses,
-        };
-        let rules = self.options.rules;
-        let end = retry::upload_failed(last, page.upload_cycles, at_large, rules, now);
-        if let Some(pause) = end.pause {
-            // Uploads that failed together make one pause.
-            if !self.paused(now) {
-                self.pauses = self.pauses.saturating_add(1);
-            }
-            self.paused_until = Some(now.plus(pause));
-        }
-        if !matches!(last.next, Next::Local) {
-            self.activity.trouble(last.message.clone());
-        }
-        let message = format!("upload failed after {tries} tries: {last}");
-        notices::UploadFailed {
-            key: &page.key,
-            message: &message,
-        }
-        .emit();
-        self.finished.push(outcome::failed(page.key, end, message));
     }
 
     /// Tells the state what is finished, one message at a time, many pages a message.
@@ -398,7 +370,7 @@ impl Uploader {
             match answered(reply) {
                 Err(error) => stage.activity.fail(error, ctx),
                 Ok(()) => {
-                    stage.uploading_bytes -= bytes;
+                    stage.ports.transfer.release(bytes);
                     stage.remote_bytes += bytes;
                     stage.peers.uploaded.do_send(PagesUploaded { count });
                     stage.record(ctx);
@@ -428,7 +400,10 @@ impl Uploader {
             stage.deleting = false;
             match deleted {
                 Err(error) => stage.activity.fail(error, ctx),
-                Ok(Deleted { asked, gone }) => {
+                Ok(Deleted { asked, gone, freed }) => {
+                    if freed > 0 {
+                        stage.store_has_room();
+                    }
                     if gone > 0 {
                         stage.activity.contact();
                         stage.claim(ctx);
@@ -468,8 +443,11 @@ impl Handler<Tick> for Uploader {
     type Result = ();
 
     fn handle(&mut self, _: Tick, ctx: &mut Self::Context) {
+        self.awake = true;
         self.claim(ctx);
         if self.activity.may_take() {
+            // What a pause held back begins with the first beat after it.
+            self.fill(ctx);
             self.delete(ctx);
         }
     }

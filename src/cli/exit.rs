@@ -24,10 +24,9 @@ pub const CONFIGURATION: u8 = 78;
 pub fn of(end: &RunEnd) -> u8 {
     match end {
         RunEnd::Done(work) => finished(work),
-        RunEnd::WorkLeft(_) => WORK_LEFT,
+        RunEnd::WorkLeft(_) | RunEnd::Halted { .. } => WORK_LEFT,
         RunEnd::Unavailable { .. } => UNAVAILABLE,
-        RunEnd::NoLabels { .. } => CONFIGURATION,
-        RunEnd::Failed { .. } => FAILED,
+        RunEnd::NoLabels { .. } | RunEnd::Failed { .. } => FAILED,
     }
 }
 
@@ -62,7 +61,7 @@ mod tests {
             of(&RunEnd::NoLabels {
                 message: String::new()
             }),
-            78
+            1
         );
         let failed = RunEnd::Failed {
             stage: String::new(),

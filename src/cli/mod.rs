@@ -9,6 +9,7 @@ pub mod failures;
 pub mod init;
 pub mod logging;
 pub mod progress;
+pub mod resume;
 pub mod run;
 pub mod status;
 
@@ -32,6 +33,7 @@ Examples:
   pagemill run --limit 20           try it on twenty pages
   pagemill run                      work until nothing is left to do
   pagemill status                   counts, live batches and cost, also while a run goes on
+  pagemill resume                   submit again after a halt
   pagemill failures --summary       what went wrong, by type, and the newest failures
 
 Exit codes: 0 all done; 1 failed; 2 usage; 3 finished, but pages are dead or in review;
@@ -73,6 +75,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Show what went wrong: failures by type, and the newest ones
     Failures(failures::FailuresArgs),
+    /// End what keeps submission halted; the next run submits again
+    Resume(resume::ResumeArgs),
     /// Check, show or describe the configuration
     Config(config::ConfigArgs),
     /// Write a commented starter configuration, prompt and schema

@@ -234,8 +234,12 @@ fn summarize(
         }
         RunEnd::Done(_) => "all done".to_owned(),
         RunEnd::WorkLeft(_) => "stopped with work left; start again to go on".to_owned(),
+        RunEnd::Halted { reason, message } => format!(
+            "submission is halted ({reason}): {message}; {}",
+            reason.remedy()
+        ),
         RunEnd::Unavailable { message } => format!("the provider is not available: {message}"),
-        RunEnd::NoLabels { message } => format!("the labels cannot be listed: {message}"),
+        RunEnd::NoLabels { message } => format!("the tree could not be looked at: {message}"),
         RunEnd::Failed { stage, reason } => format!("{stage} failed: {reason}"),
     };
     let at = crate::adapters::system_clock::now();
@@ -254,16 +258,8 @@ fn summarize(
     let reports = display(&settings.paths.work_dir.join("reports"));
     writeln!(out, "outputs  {outputs}")?;
     writeln!(out, "reports  {reports}")?;
-    let of = |wanted: PageStage| {
-        let pages = summary
-            .map(|summary| summary.pages.as_slice())
-            .unwrap_or_default();
-        pages
-            .iter()
-            .find(|(stage, _)| *stage == wanted)
-            .map_or(0, |(_, count)| *count)
-    };
-    let dead = of(PageStage::Dead) + of(PageStage::Review);
+    let pages_in = |stage| summary.map_or(0, |summary| summary.pages_in(stage));
+    let dead = pages_in(PageStage::Dead) + pages_in(PageStage::Review);
     if dead > 0 {
         let pages = if dead == 1 {
             "page needs"

@@ -102,15 +102,8 @@ pub fn print(summary: &Summary, at: Timestamp, out: &mut impl Write) -> io::Resu
         words::bytes(summary.remote_bytes),
         words::count(summary.remote_files)
     )?;
-    let tokens = &summary.tokens;
-    writeln!(
-        out,
-        "cost     {} ({} tokens in, {} out, {} thoughts)",
-        words::dollars(summary.cost_nanos),
-        words::count(tokens.prompt.unwrap_or(0)),
-        words::count(tokens.candidates.unwrap_or(0)),
-        words::count(tokens.thoughts.unwrap_or(0))
-    )?;
+    print_cost(summary, out)?;
+    print_halts(summary, at, out)?;
     print_list(
         "failures",
         summary.failures.iter().map(|(error, count)| (error, count)),
@@ -123,6 +116,54 @@ pub fn print(summary: &Summary, at: Timestamp, out: &mut impl Write) -> io::Resu
     )?;
     if let Some(last) = summary.last_event_at {
         writeln!(out, "last     {} ago, {last}", words::span(at.since(last)))?;
+    }
+    Ok(())
+}
+
+fn print_cost(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
+    let tokens = &summary.tokens;
+    writeln!(
+        out,
+        "cost     {} ({} tokens in, {} out, {} thoughts)",
+        words::dollars(summary.cost_nanos),
+        words::count(tokens.prompt.unwrap_or(0)),
+        words::count(tokens.candidates.unwrap_or(0)),
+        words::count(tokens.thoughts.unwrap_or(0))
+    )
+}
+
+/// What keeps work from going on as it should.
+fn print_halts(summary: &Summary, at: Timestamp, out: &mut impl Write) -> io::Result<()> {
+    for halt in &summary.halts {
+        let age = words::span(at.since(halt.since));
+        writeln!(out, "HALTED   {} for {age}: {}", halt.reason, halt.message)?;
+        writeln!(out, "         {}", halt.reason.remedy())?;
+    }
+    for (batch, since) in &summary.unreachable {
+        let age = words::span(at.since(*since));
+        writeln!(
+            out,
+            "ALARM    batch {batch} cannot be seen for {age}; it is not sent again"
+        )?;
+    }
+    for (model, pace) in &summary.paces {
+        if pace.pages_max.is_some() || pace.tokens_max.is_some() {
+            writeln!(out, "pace     {model}: {}", pace.reason)?;
+        }
+    }
+    if summary.late_jobs > 0 {
+        let jobs = words::count(summary.late_jobs);
+        writeln!(
+            out,
+            "late     {jobs} jobs beside their batches may still bring answers"
+        )?;
+    }
+    if summary.paid_twice > 0 {
+        let answers = words::count(summary.paid_twice);
+        writeln!(
+            out,
+            "twice    {answers} answers were paid for a second time"
+        )?;
     }
     Ok(())
 }
@@ -167,6 +208,24 @@ fn live_line(row: &BatchRow, at: Timestamp) -> String {
     )
 }
 
+fn live_json(summary: &Summary) -> Vec<serde_json::Value> {
+    summary
+        .live
+        .iter()
+        .map(|row| {
+            json!({
+                "batch_id": row.batch.as_str(),
+                "remote_name": row.remote.as_ref().map(|name| name.as_str()),
+                "state": row.state.stage().as_str(),
+                "remote_state": row.remote_state,
+                "pages": row.members,
+                "created_at": row.created_at.to_string(),
+                "submitted_at": row.submitted_at.map(|at| at.to_string()),
+            })
+        })
+        .collect()
+}
+
 /// The JSON form.
 pub fn as_json(summary: &Summary, at: Timestamp) -> serde_json::Value {
     let pages: serde_json::Map<String, serde_json::Value> = summary
@@ -182,21 +241,6 @@ pub fn as_json(summary: &Summary, at: Timestamp) -> serde_json::Value {
                 stage.as_str().to_owned(),
                 json!(found.map_or(0, |(_, count)| *count)),
             )
-        })
-        .collect();
-    let live: Vec<serde_json::Value> = summary
-        .live
-        .iter()
-        .map(|row| {
-            json!({
-                "batch_id": row.batch.as_str(),
-                "remote_name": row.remote.as_ref().map(|name| name.as_str()),
-                "state": row.state.stage().as_str(),
-                "remote_state": row.remote_state,
-                "pages": row.members,
-                "created_at": row.created_at.to_string(),
-                "submitted_at": row.submitted_at.map(|at| at.to_string()),
-            })
         })
         .collect();
     let counts = |list: &[(String, u64)]| -> serde_json::Map<String, serde_json::Value> {
@@ -219,7 +263,17 @@ pub fn as_json(summary: &Summary, at: Timestamp) -> serde_json::Value {
         "blocked": summary.blocked,
         "waiting": summary.waiting,
         "batches": batches,
-        "live": live,
+        "live": live_json(summary),
+        "halts": summary.halts.iter().map(super::resume::as_json).collect::<Vec<_>>(),
+        "unreachable": summary.unreachable.iter().map(|(batch, since)| json!({
+            "batch_id": batch.as_str(), "since": since.to_string(),
+        })).collect::<Vec<_>>(),
+        "paces": summary.paces.iter().map(|(model, pace)| json!({
+            "model": model, "pages_max": pace.pages_max, "tokens_max": pace.tokens_max,
+            "reason": pace.reason,
+        })).collect::<Vec<_>>(),
+        "late_jobs": summary.late_jobs,
+        "paid_twice": summary.paid_twice,
         "remote_files": summary.remote_files,
         "remote_bytes": summary.remote_bytes,
         "failures": counts(&failures),

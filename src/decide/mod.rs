@@ -3,12 +3,15 @@
 //! **Invariant:** nothing here reads a clock or rolls dice, and nothing knows a file, the network
 //! or a serialization format; `now` and jitter are arguments.
 
+pub mod brake;
 pub mod cadence;
 pub mod cost;
+pub mod pace;
 pub mod pack;
 pub mod poll;
 pub mod recover;
 pub mod release;
 pub mod retry;
 pub mod scan;
+pub mod storage;
 pub mod verdict;

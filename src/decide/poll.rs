@@ -13,7 +13,12 @@ pub enum Seen {
     /// Results are there to be fetched, whatever the state.
     Results,
     /// The provider ended it and has nothing for us.
-    Nothing { code: AbandonCode, words: String },
+    Nothing {
+        code: AbandonCode,
+        words: String,
+        /// Whether the same job would fail again.
+        for_good: bool,
+    },
 }
 
 impl Seen {
@@ -29,6 +34,9 @@ impl Seen {
 
 /// The gRPC code of a spent quota: the job's size was not at fault.
 const RESOURCE_EXHAUSTED: i64 = 8;
+/// gRPC codes that speak of what was sent: invalid argument, not found, already exists, permission
+/// denied, failed precondition, out of range, unimplemented.
+const FOR_GOOD: [i64; 7] = [3, 5, 6, 7, 9, 11, 12];
 
 /// Reads one look at a job. Results are looked for in every terminal state before anything is
 /// given up, and a word that is not known ends nothing.
@@ -53,7 +61,12 @@ pub fn seen(remote: &RemoteBatch) -> Seen {
         },
         None => format!("the provider says {}", remote.state.as_str()),
     };
-    Seen::Nothing { code, words }
+    let number = remote.error.as_ref().and_then(|error| error.code);
+    Seen::Nothing {
+        code,
+        words,
+        for_good: number.is_some_and(|number| FOR_GOOD.contains(&number)),
+    }
 }
 
 #[cfg(test)]
@@ -113,7 +126,8 @@ mod tests {
             seen(&remote("FAILED", false, Some(8))),
             Seen::Nothing {
                 code: AbandonCode::Quota,
-                words: "code 8: words".into()
+                words: "code 8: words".into(),
+                for_good: false
             }
         );
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::cadence;
 use crate::domain::batch::BatchEvent;
 use crate::domain::failure::{ApiError, Effect, ErrorType, Next, Quota};
+use crate::domain::halt::{self, HaltReason};
 use crate::domain::page::PageEvent;
 use crate::domain::time::Timestamp;
 
@@ -13,7 +14,22 @@ pub fn upload_try_again(error: &ApiError) -> bool {
     match &error.next {
         Next::Transient | Next::Garbled | Next::NotReady | Next::Missing => true,
         Next::Throttled { quota, .. } => *quota == Quota::Rate,
-        Next::Refused | Next::Unauthorized | Next::Local => false,
+        Next::Refused | Next::Account(_) | Next::Local => false,
+    }
+}
+
+/// The halt that a failed call asks for: the account is at fault, or a quota that waiting a while
+/// does not refill.
+pub fn halt(error: &ApiError) -> Option<HaltReason> {
+    match &error.next {
+        Next::Account(fault) => Some(HaltReason::from(*fault)),
+        Next::Throttled { quota, .. } => halt::of_quota(*quota),
+        Next::Transient
+        | Next::Refused
+        | Next::NotReady
+        | Next::Missing
+        | Next::Garbled
+        | Next::Local => None,
     }
 }
 
@@ -64,20 +80,16 @@ pub fn upload_failed(
         until: Some(now.plus(delay)),
     };
     let own_fault = match &error.next {
+        // The page may go as soon as bytes fall, which may be before the pause ends.
         Next::Throttled {
             quota: Quota::Storage,
             ..
+        } => return all_pause(at_large, None),
+        Next::Throttled {
+            quota: Quota::Daily | Quota::Spend,
+            ..
         }
-        | Next::Unauthorized => {
-            let times = at_large.pauses.saturating_add(1);
-            let pause = cadence::backoff(TROUBLE_PAUSE, times, TROUBLE_PAUSE_MAX, 0.5);
-            return UploadEnd {
-                event: deferred(pause),
-                cycle_spent: false,
-                counted: false,
-                pause: Some(pause),
-            };
-        }
+        | Next::Account(_) => return all_pause(at_large, Some(now)),
         Next::Local => {
             return UploadEnd {
                 event: deferred(rules.cycle_delay),
@@ -89,7 +101,8 @@ pub fn upload_failed(
         Next::Refused => true,
         Next::Transient
         | Next::Throttled {
-            quota: Quota::Rate, ..
+            quota: Quota::Rate | Quota::Tokens,
+            ..
         }
         | Next::NotReady
         | Next::Missing
@@ -119,14 +132,30 @@ pub fn upload_failed(
     }
 }
 
+/// Uploads as such are in trouble; the page waits with them where `page_waits_from` is given.
+fn all_pause(at_large: UploadsAtLarge, page_waits_from: Option<Timestamp>) -> UploadEnd {
+    let times = at_large.pauses.saturating_add(1);
+    let pause = cadence::backoff(TROUBLE_PAUSE, times, TROUBLE_PAUSE_MAX, 0.5);
+    UploadEnd {
+        event: PageEvent::UploadDeferred {
+            until: page_waits_from.map(|now| now.plus(pause)),
+        },
+        cycle_spent: false,
+        counted: false,
+        pause: Some(pause),
+    }
+}
+
 /// What a failed create means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateEnd {
     pub event: BatchEvent,
     /// Whether the lines file must be uploaded again before the next create.
     pub lines_lost: bool,
-    /// Whether the account or the configuration, not the batch, is at fault.
-    pub account: bool,
+    /// The halt that follows, when the account and not the batch is at fault.
+    pub halt: Option<HaltReason>,
+    /// Whether fewer tokens should be enqueued from now on.
+    pub throttled: bool,
 }
 
 /// The limits that failed creates are judged by.
@@ -134,8 +163,8 @@ pub struct CreateEnd {
 pub struct CreateRules {
     pub delay_min: Duration,
     pub delay_max: Duration,
-    /// Definite refusals after which the batch is given up.
-    pub refusals_max: u32,
+    /// Creates after which a batch whose lines file the provider does not find is given up.
+    pub missing_max: u32,
 }
 
 /// Judges the error of a create. Whatever may have made a job leads to doubt, never to another
@@ -147,13 +176,14 @@ pub fn create_failed(
     fraction: f64,
     now: Timestamp,
 ) -> CreateEnd {
+    let end = |event| CreateEnd {
+        event,
+        lines_lost: false,
+        halt: None,
+        throttled: false,
+    };
     if error.effect == Effect::Maybe {
-        let event = BatchEvent::SubmitUnclear { at: now };
-        return CreateEnd {
-            event,
-            lines_lost: false,
-            account: false,
-        };
+        return end(BatchEvent::SubmitUnclear { at: now });
     }
     let later = |hint: Option<Duration>| {
         let delay = cadence::clamped_hint(hint, rules.delay_min, rules.delay_max);
@@ -162,33 +192,30 @@ pub fn create_failed(
         }
     };
     let grown = cadence::backoff(rules.delay_min, creates, rules.delay_max, 0.5);
-    let end = |event| CreateEnd {
-        event,
-        lines_lost: false,
-        account: false,
-    };
     match &error.next {
-        Next::Throttled { after, .. } => end(later(Some(after.unwrap_or(grown)))),
+        Next::Throttled { after, .. } => CreateEnd {
+            halt: halt(error),
+            throttled: true,
+            ..end(later(Some(after.unwrap_or(grown))))
+        },
         Next::Transient | Next::NotReady | Next::Local | Next::Garbled => end(later(Some(grown))),
-        Next::Unauthorized => CreateEnd {
-            account: true,
+        Next::Account(_) => CreateEnd {
+            halt: halt(error),
             ..end(later(Some(grown)))
         },
-        Next::Missing if creates < rules.refusals_max => CreateEnd {
+        Next::Missing if creates < rules.missing_max => CreateEnd {
             lines_lost: true,
             ..end(later(None))
         },
-        Next::Refused if creates < rules.refusals_max => end(later(Some(grown))),
-        Next::Missing | Next::Refused => CreateEnd {
-            account: true,
-            ..end(BatchEvent::SubmitImpossible)
-        },
+        // The same request would be refused again; its halves may fare better.
+        Next::Missing | Next::Refused => end(BatchEvent::SubmitImpossible),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::failure::AccountFault;
 
     fn error(effect: Effect, next: Next) -> ApiError {
         ApiError {
@@ -231,7 +258,8 @@ mod tests {
         check_upload(Next::Transient, 0, true, true, false);
         check_upload(Next::Transient, 2, true, true, true);
         check_upload(Next::Refused, 2, false, true, true);
-        check_upload(Next::Unauthorized, 9, true, false, false);
+        let key = Next::Account(AccountFault::Key);
+        check_upload(key, 9, true, false, false);
         let full = Next::Throttled {
             after: Some(Duration::MAX),
             quota: Quota::Storage,
@@ -268,7 +296,7 @@ mod tests {
     const CREATE: CreateRules = CreateRules {
         delay_min: Duration::from_secs(30),
         delay_max: Duration::from_secs(3600),
-        refusals_max: 3,
+        missing_max: 3,
     };
 
     fn check_create(effect: Effect, next: Next, creates: u32, expected: &str) {
@@ -301,14 +329,41 @@ mod tests {
         };
         check_create(Effect::None, throttled, 99, "submit_refused");
         check_create(Effect::None, Next::NotReady, 99, "submit_refused");
-        check_create(Effect::None, Next::Unauthorized, 99, "submit_refused");
+        let billing = Next::Account(AccountFault::Billing);
+        check_create(Effect::None, billing, 99, "submit_refused");
         check_create(Effect::None, Next::Transient, 99, "submit_refused");
-        check_create(Effect::None, Next::Refused, 1, "submit_refused");
-        check_create(Effect::None, Next::Refused, 3, "submit_impossible");
+        check_create(Effect::None, Next::Missing, 2, "submit_refused");
+        check_create(Effect::None, Next::Missing, 3, "submit_impossible");
+        check_create(Effect::None, Next::Refused, 1, "submit_impossible");
+    }
+
+    fn check_halt(next: Next, expected: Option<HaltReason>) {
+        let failed = error(Effect::None, next);
+        let end = create_failed(&failed, 1, CREATE, 0.5, Timestamp::EPOCH);
+        assert_eq!(end.halt, expected, "{failed:?}");
+        assert_eq!(end.event.as_str(), "submit_refused", "the intent stays");
     }
 
     #[test]
-    fn a_create_hint_is_held_between_half_a_minute_and_an_hour() {
+    fn f17_account_trouble_halts_and_a_full_minute_does_not() {
+        let quota = |quota| Next::Throttled { after: None, quota };
+        let account = Next::Account;
+        check_halt(account(AccountFault::Key), Some(HaltReason::Key));
+        check_halt(account(AccountFault::Billing), Some(HaltReason::Billing));
+        check_halt(
+            account(AccountFault::Permission),
+            Some(HaltReason::Permission),
+        );
+        check_halt(quota(Quota::Daily), Some(HaltReason::DailyQuota));
+        check_halt(quota(Quota::Spend), Some(HaltReason::SpendCap));
+        check_halt(quota(Quota::Rate), None);
+        check_halt(quota(Quota::Tokens), None);
+        check_halt(quota(Quota::Storage), None);
+        check_halt(Next::Transient, None);
+    }
+
+    #[test]
+    fn f20_a_create_hint_is_held_between_half_a_minute_and_an_hour() {
         let absurd = Duration::from_secs(9_223_372_036_854_775_807);
         let throttled = Next::Throttled {
             after: Some(absurd),

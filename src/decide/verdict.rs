@@ -14,7 +14,11 @@ pub enum Reading {
     /// The page's failure; counts one.
     Failed { error: ErrorType, message: String },
     /// The page goes back uncounted.
-    NotThePagesFault { cause: String },
+    NotThePagesFault {
+        cause: String,
+        /// Whether it counts as a release of the page: a spent quota says nothing about it.
+        counted: bool,
+    },
 }
 
 /// Reads an answer. Nothing but `STOP` with text is a success, however good the text looks.
@@ -62,7 +66,10 @@ fn read_error(status: &RemoteStatus) -> Reading {
     match code {
         // 1: not served before the job was cancelled. 8 and 14: quota, overload. 7 and 9: the
         // image's remote file is gone or not ready.
-        Some(1 | 7 | 8 | 9 | 14) => Reading::NotThePagesFault { cause: shown },
+        Some(code @ (1 | 7 | 8 | 9 | 14)) => Reading::NotThePagesFault {
+            cause: shown,
+            counted: *code != 8,
+        },
         _ => failed(ErrorType::Api, shown),
     }
 }
@@ -292,7 +299,8 @@ mod tests {
         for code in [1, 7, 8, 9, 14] {
             let reading = read(&error(Some(code)));
             assert!(
-                matches!(&reading, Reading::NotThePagesFault { cause } if cause.contains(&format!("code {code} "))),
+                matches!(&reading, Reading::NotThePagesFault { cause, counted }
+                    if cause.contains(&format!("code {code} ")) && *counted == (code != 8)),
                 "{reading:?}"
             );
         }

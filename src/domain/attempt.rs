@@ -47,6 +47,20 @@ pub struct FailureDetail {
     pub raw_json: Option<String>,
 }
 
+impl FailureDetail {
+    /// A failure of which nothing is known but the provider's words.
+    pub fn of_provider(words: &str) -> Self {
+        FailureDetail {
+            error: ErrorType::Api,
+            message: words.to_owned(),
+            chain: String::new(),
+            raw_text: None,
+            extracted_text: None,
+            raw_json: None,
+        }
+    }
+}
+
 /// The judgement on one page of one batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -66,7 +80,11 @@ pub enum Outcome {
         afterwards: Afterwards,
     },
     /// Not the page's fault: the page goes back uncounted.
-    Released { cause: String },
+    Released {
+        cause: String,
+        /// Whether this counts as a release of the page: a spent quota says nothing about it.
+        counted: bool,
+    },
     /// Not the page's fault either, but once too often: it is not sent again.
     ReleasesSpent { cause: String },
 }

@@ -86,8 +86,8 @@ pub enum Next {
     Refused,
     /// A file is not ready for use yet.
     NotReady,
-    /// The account is at fault: key, billing, permission to call at all.
-    Unauthorized,
+    /// The account is at fault: no other request would fare better.
+    Account(AccountFault),
     /// The thing named does not exist for this key.
     Missing,
     /// The answer is not one that the protocol knows.
@@ -96,13 +96,43 @@ pub enum Next {
     Local,
 }
 
+/// What is wrong with the account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccountFault {
+    /// The key is not valid, has expired, is missing, or is not allowed from here.
+    Key,
+    /// The project may not call this service, or not from this region.
+    Permission,
+    /// The account is not billed, or is suspended.
+    Billing,
+}
+
 /// Which limit a throttled call met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quota {
-    /// Requests, tokens or jobs per time.
+    /// Requests or jobs per minute.
     Rate,
+    /// Tokens that are enqueued in batch jobs: it is free again when one of them ends.
+    Tokens,
+    /// Counted by the day: waiting a minute does not help.
+    Daily,
+    /// A spending cap.
+    Spend,
     /// Bytes in the file store: waiting does not help, deleting does.
     Storage,
+}
+
+impl Quota {
+    /// The words for operators: each limit calls for something else.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rate => "too many requests",
+            Self::Tokens => "too many tokens in batch jobs",
+            Self::Daily => "the quota of the day is used up",
+            Self::Spend => "the spending cap is reached",
+            Self::Storage => "the file store is full",
+        }
+    }
 }
 
 /// A failed call to the provider.

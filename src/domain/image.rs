@@ -44,4 +44,7 @@ pub enum ImageFault {
     Damaged { path: String, detail: String },
     #[error("the image cannot be read ({detail}): {path}")]
     Unreadable { path: String, detail: String },
+    /// The disk is at fault, not the image; it may be read some other time.
+    #[error("the disk does not give the image ({detail}): {path}")]
+    Disk { path: String, detail: String },
 }

@@ -111,8 +111,12 @@ pub enum PageEvent {
     PackRefused { error: ErrorType },
     /// Its batch ended without a verdict on it.
     Released { at: Timestamp },
+    /// Its batch expired: it waits before it is sent again.
+    BatchExpired { until: Timestamp },
     /// Its batches ended without a verdict too often.
     ReleasesSpent { error: ErrorType },
+    /// It was alone in a batch that failed as a whole: it is what the provider does not take.
+    Isolated { error: ErrorType },
     /// Its batch's results are on our disk.
     AnswerAtHand,
     /// The output is on disk and synced.
@@ -142,7 +146,9 @@ impl PageEvent {
             Self::Packed { .. } => "packed",
             Self::PackRefused { .. } => "pack_refused",
             Self::Released { .. } => "released",
+            Self::BatchExpired { .. } => "batch_expired",
             Self::ReleasesSpent { .. } => "releases_spent",
+            Self::Isolated { .. } => "isolated",
             Self::AnswerAtHand => "answer_at_hand",
             Self::Accepted { .. } => "accepted",
             Self::Rejected { .. } => "rejected",
@@ -173,9 +179,14 @@ pub fn next(state: &PageState, event: &PageEvent) -> Result<PageState, IllegalTr
         (S::Discovered { .. }, E::UploadStarted) => S::Uploading,
         (S::Discovered { .. }, E::LabelVanished) => S::Skipped,
         (
-            S::Discovered { .. } | S::Dead { .. } | S::Review { .. } | S::Skipped,
+            S::Discovered { .. }
+            | S::Uploaded { .. }
+            | S::Dead { .. }
+            | S::Review { .. }
+            | S::Skipped,
             E::Adopted { output },
-        ) => S::Completed {
+        )
+        | (S::Validating { .. }, E::Accepted { output }) => S::Completed {
             output: output.clone(),
         },
 
@@ -194,26 +205,23 @@ pub fn next(state: &PageState, event: &PageEvent) -> Result<PageState, IllegalTr
         (S::Batched { batch, .. }, E::AnswerAtHand) => S::Validating {
             batch: batch.clone(),
         },
-        (S::Batched { .. }, E::PackRefused { error }) => S::Dead { error: *error },
+        (S::Batched { .. }, E::PackRefused { error } | E::Isolated { error }) => {
+            S::Dead { error: *error }
+        }
         (S::Batched { image, .. }, E::Released { at }) if image.expires_at > *at => S::Uploaded {
             image: image.clone(),
         },
-        (S::Batched { .. }, E::Released { .. }) => S::Discovered { not_before: None },
+        (S::Batched { .. } | S::Validating { .. }, E::Released { .. }) => {
+            S::Discovered { not_before: None }
+        }
+        (S::Batched { .. }, E::BatchExpired { until }) => S::Discovered {
+            not_before: Some(*until),
+        },
         (S::Batched { .. } | S::Validating { .. }, E::ReleasesSpent { error }) => {
             S::Dead { error: *error }
         }
 
-        (S::Validating { .. }, E::Accepted { output }) => S::Completed {
-            output: output.clone(),
-        },
-        (S::Validating { .. }, E::Rejected { error, afterwards }) => match afterwards {
-            Afterwards::Again { not_before } => S::Discovered {
-                not_before: *not_before,
-            },
-            Afterwards::Dead => S::Dead { error: *error },
-            Afterwards::Review => S::Review { error: *error },
-        },
-        (S::Validating { .. }, E::Released { .. }) => S::Discovered { not_before: None },
+        (S::Validating { .. }, E::Rejected { error, afterwards }) => rejected(*error, afterwards),
 
         (
             S::Completed { .. } | S::Dead { .. } | S::Review { .. } | S::Skipped,
@@ -229,4 +237,14 @@ pub fn next(state: &PageState, event: &PageEvent) -> Result<PageState, IllegalTr
         }
     };
     Ok(after)
+}
+
+fn rejected(error: ErrorType, afterwards: &Afterwards) -> PageState {
+    match afterwards {
+        Afterwards::Again { not_before } => PageState::Discovered {
+            not_before: *not_before,
+        },
+        Afterwards::Dead => PageState::Dead { error },
+        Afterwards::Review => PageState::Review { error },
+    }
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::{Plan, World};
 use crate::actors::batch_submitter::{BatchSubmitterOptions, Prices};
 use crate::actors::blocking::sha256;
+use crate::actors::brake::Brake;
 use crate::actors::conductor::{ConductorOptions, Mode};
+use crate::actors::ending::ReleaseRules;
 use crate::actors::poller::PollerOptions;
 use crate::actors::result_processor::{JudgeRules, ResultProcessorOptions};
 use crate::actors::scanner::ScannerOptions;
@@ -18,9 +20,12 @@ use crate::adapters::filesystem::{Filesystem, FilesystemOptions};
 use crate::adapters::gemini::{CHUNK_BYTES, GeminiClient, GeminiOptions, OptionsError, SecretText};
 use crate::adapters::os_entropy::OsEntropy;
 use crate::adapters::system_clock::SystemClock;
+use crate::decide::brake::BrakeRules;
 use crate::decide::cost::{Date, Price};
+use crate::decide::pace::PaceRules;
 use crate::decide::pack::Limits;
 use crate::decide::retry::{CreateRules, UploadRules};
+use crate::decide::storage;
 use crate::domain::ids::{KeyFingerprint, RunId, ScopeToken};
 use crate::domain::time::Timestamp;
 use crate::ports::entropy::Entropy;
@@ -85,6 +90,7 @@ pub fn filesystem(settings: &Settings) -> Filesystem {
         image_bytes_max: settings.files.image_bytes_max,
         line_bytes_max: settings.results.line_bytes_max,
         writers: settings.results.writers,
+        free_bytes_min: paths.free_bytes_min,
     })
 }
 
@@ -138,8 +144,8 @@ const CYCLE_DELAY_MAX: Duration = Duration::from_secs(3600);
 const CYCLE_DELAY: Duration = Duration::from_secs(10);
 /// The longest pause between two looks at a job that cannot be looked at.
 const POLL_PAUSE_MAX: Duration = Duration::from_secs(600);
-/// Definite refusals of a create after which its batch is given up.
-const CREATE_REFUSALS_MAX: u32 = 3;
+/// Creates after which a batch whose lines file the provider does not find is given up.
+const CREATES_WITHOUT_FILE_MAX: u32 = 3;
 /// Submissions that are built and sent side by side.
 const SUBMISSIONS_MAX: usize = 4;
 /// The pause after a collection that our disk or the provider stopped.
@@ -257,6 +263,7 @@ fn uploader(settings: &Settings, shared: &Shared, request: &RunRequest) -> Uploa
         },
         deletions_max: files.deletes_in_flight,
         pages_max: request.pages_max,
+        waits_for_tick: true,
     }
 }
 
@@ -271,21 +278,25 @@ fn submitter(settings: &Settings, shared: &Shared) -> BatchSubmitterOptions {
         file_name_prefix: batch.display_name_prefix.clone(),
         limits: Limits {
             pages_max: u32::try_from(settings.execution.batch_size_limit).unwrap_or(u32::MAX),
-            bytes_max: batch.bytes_max,
+            bytes_max: batch.bytes_max.min(storage::lines_bytes_max(
+                settings.files.storage_budget_bytes,
+            )),
             tokens_max: batch.tokens_max,
         },
         live_max: usize::try_from(settings.execution.max_concurrent_batches).unwrap_or(usize::MAX),
         fill_wait: batch.fill_wait,
+        storage_budget_bytes: settings.files.storage_budget_bytes,
         life_min: settings.files.min_life,
         lines_life_min: settings.files.min_life,
         create: CreateRules {
             delay_min: batch.create_delay_min,
             delay_max: batch.create_delay_max,
-            refusals_max: CREATE_REFUSALS_MAX,
+            missing_max: CREATES_WITHOUT_FILE_MAX,
         },
         settle: batch.in_doubt_settle,
         lookups: batch.in_doubt_lookups,
-        releases_max: settings.execution.max_releases,
+        release: release(settings),
+        brake: brake(settings),
         submissions_max: SUBMISSIONS_MAX,
     }
 }
@@ -298,8 +309,40 @@ fn poller(settings: &Settings) -> PollerOptions {
         polls_max: batch.polls_in_flight,
         results_wait: batch.results_wait,
         slow_warn: batch.slow_warn,
+        late_interval: batch.late_look,
+        release: release(settings),
+        brake: brake(settings),
+    }
+}
+
+fn release(settings: &Settings) -> ReleaseRules {
+    ReleaseRules {
         releases_max: settings.execution.max_releases,
         life_min: settings.files.min_life,
+        expired_pause: settings.batch.expired_pause,
+    }
+}
+
+fn brake(settings: &Settings) -> Brake {
+    let (batch, breaker) = (&settings.batch, &settings.breaker);
+    let pages_max = u32::try_from(settings.execution.batch_size_limit).unwrap_or(u32::MAX);
+    Brake {
+        rules: BrakeRules {
+            identical_max: breaker.identical_failures,
+            barren_max: breaker.nothing_accepted,
+            accept_percent_min: breaker.accept_percent,
+            window: breaker.window,
+            pilot_pages: breaker.pilot_pages,
+            pilot_percent_min: breaker.pilot_accept_percent,
+        },
+        pace: PaceRules {
+            pages_max,
+            pages_min: batch.size_min.min(pages_max),
+            clean_batches: batch.grow_after,
+            tokens_max: batch.enqueued_tokens_max,
+            slow_after: batch.slow_after,
+            stop_after: batch.stop_after,
+        },
     }
 }
 
@@ -319,8 +362,8 @@ fn processor(settings: &Settings, shared: &Shared) -> ResultProcessorOptions {
         results_wait: settings.batch.results_lost,
         again_after: COLLECT_AGAIN,
         keep_remote: settings.batch.keep_remote_jobs,
-        releases_max: settings.execution.max_releases,
-        life_min: settings.files.min_life,
+        release: release(settings),
+        brake: brake(settings),
         price: shared.price.clone(),
     }
 }

@@ -3,16 +3,18 @@
 
 use actix::Addr;
 
-use super::Plan;
+use super::{Plan, World};
 use crate::actors::activity::answered;
 use crate::actors::state::StateActor;
 use crate::actors::state::messages::{
     ApplyRecovery, BatchRow, ListBatches, ListInterrupted, RecipeRow, RunStarted, StartRun,
-    StateError,
+    StateError, Summarize,
 };
 use crate::decide::recover;
 use crate::domain::batch::BatchStage;
-use crate::domain::ids::KeyFingerprint;
+use crate::domain::ids::{BatchId, KeyFingerprint};
+use crate::domain::page::PageStage;
+use crate::notices;
 use crate::ports::clock::Clock;
 
 /// Why a run was not started.
@@ -117,4 +119,40 @@ pub(super) async fn open_run(
         at: clock.now(),
     };
     answered(state.send(message).await)
+}
+
+/// Tidies the work folder, and tells the sink whether there should be outputs. What the disk does
+/// not allow now is no reason not to start: the stages pause where it matters.
+pub(super) async fn prepare_disk(
+    world: &World,
+    state: &Addr<StateActor>,
+) -> Result<(), StateError> {
+    let states = vec![
+        BatchStage::Planned,
+        BatchStage::Submitting,
+        BatchStage::InDoubt,
+    ];
+    let question = ListBatches {
+        states,
+        limit: u64::from(u32::MAX),
+    };
+    let unsent = answered(state.send(question).await)?;
+    let keep: Vec<BatchId> = unsent.into_iter().map(|row| row.batch).collect();
+    match world.sink.remove_leftovers(&keep).await {
+        Ok(0) => {}
+        Ok(files) => notices::LeftoversRemoved { files }.emit(),
+        Err(fault) => notices::LeftOnDisk { fault: &fault }.emit(),
+    }
+    // Counting pages has a price, and an output folder that holds something needs no count.
+    if world.source.output_folder().await.is_err() {
+        let question = Summarize {
+            scope: None,
+            at: world.clock.now(),
+        };
+        let summary = answered(state.send(question).await)?;
+        if summary.pages_in(PageStage::Completed) > 0 {
+            world.sink.expect_outputs();
+        }
+    }
+    Ok(())
 }

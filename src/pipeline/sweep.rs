@@ -49,7 +49,7 @@ pub async fn sweep(
             .filter(|file| {
                 file.display_name
                     .as_deref()
-                    .is_some_and(|name| name.starts_with(prefix))
+                    .is_some_and(|name| is_ours(name, prefix))
             })
             .map(|file| file.name)
             .collect();
@@ -76,6 +76,13 @@ pub async fn sweep(
         notices::Swept { files: deleted }.emit();
     }
     Ok(deleted)
+}
+
+/// Whether a display name is one that this state gives: its prefix, what the file is for, an id. A
+/// name that only begins alike belongs to somebody else.
+fn is_ours(name: &str, prefix: &str) -> bool {
+    name.strip_prefix(prefix)
+        .is_some_and(|rest| rest.starts_with("-image-") || rest.starts_with("-lines-"))
 }
 
 /// Calls that are made at most for one page or one file.

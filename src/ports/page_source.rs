@@ -14,6 +14,9 @@ pub struct SourceError {
     pub message: String,
     /// True when there is no such file.
     pub missing: bool,
+    /// True when the disk is at fault and not this file: full, read-only, failing, or not mounted.
+    /// The same will work some day, and no page is to blame.
+    pub disk: bool,
 }
 
 /// What one book's folders hold.
@@ -62,6 +65,8 @@ crate::domain::failure::words! {
         LinkLoop => "symlink loop",
         /// A folder that could not be listed.
         Unreadable => "unreadable",
+        /// A folder that the disk does not give now; it may some other time.
+        DiskFault => "disk fault",
         /// An output without a label; left as it is.
         OutputWithoutLabel => "output without a label",
     }
@@ -113,7 +118,7 @@ pub trait Walk {
 pub trait PageSource {
     /// Starts to walk the label tree (and, folder by folder, the output tree beside it).
     /// Lists folders; never looks at files one by one. Fails only when the label folder itself
-    /// cannot be listed.
+    /// cannot be listed, or is empty, as it is when its file system is not mounted.
     async fn walk(&self, scope: &Scope) -> Result<Box<dyn Walk>, SourceError>;
 
     /// The text of a label.
@@ -121,6 +126,12 @@ pub trait PageSource {
 
     /// The text of an output.
     async fn output(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError>;
+
+    /// Whether the output folder is there and holds something; else why not. An empty folder is what
+    /// is left where a file system was mounted.
+    async fn output_folder(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
 
     /// Finds and checks a page's image: type from its bytes, header, end, size, hash.
     async fn image(&self, key: &RecordKey) -> Result<(PathBuf, ImageFacts), ImageFault>;

@@ -49,6 +49,22 @@ pub trait ResultSink {
         outputs: Vec<(RecordKey, Vec<u8>)>,
     ) -> Vec<Result<Written, SourceError>>;
 
+    /// Says that outputs were written by an earlier process: an output folder that holds nothing is
+    /// not the right one, and nothing is written into it.
+    fn expect_outputs(&self) {}
+
+    /// Whether the work folder can be written and has the free space that is always left; else why
+    /// not. To be asked before anything large is written.
+    async fn room(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// Removes what earlier processes left in the work folder: unfinished files, and spool files of
+    /// other batches than these. Gives how many.
+    async fn remove_leftovers(&self, _keep: &[BatchId]) -> Result<u64, SourceError> {
+        Ok(0)
+    }
+
     /// Keeps the present output of a page as a revision and takes it out of the way.
     async fn retire_output(&self, key: &RecordKey) -> Result<(), SourceError>;
 

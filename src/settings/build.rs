@@ -14,8 +14,8 @@ use reader::Reader;
 use super::fault::Fault;
 use super::raw::RawSettings;
 use super::{
-    Api, ApiKey, Batch, Context, Execution, Files, Log, LogFormat, Model, OnDeadPredecessor, Paths,
-    Prompt, Results, Settings, State, generation, scope, snapshot,
+    Api, ApiKey, Batch, Breaker, Context, Execution, Files, Log, LogFormat, Model,
+    OnDeadPredecessor, Paths, Prompt, Results, Settings, State, generation, scope, snapshot,
 };
 use crate::domain::layout::Layout;
 
@@ -48,6 +48,7 @@ pub fn build(
         prompt: prompt(&mut reader, execution.context),
         schema_file: reader.path("schema.file"),
         batch: batch(&mut reader),
+        breaker: breaker(&mut reader),
         files: files(&mut reader),
         results: results(&mut reader),
         state: state(&mut reader),
@@ -82,6 +83,7 @@ fn paths(reader: &mut Reader<'_>) -> Paths {
         image_source_dir: reader.path("paths.image_source_dir"),
         output_dir: reader.path("paths.output_dir"),
         work_dir: reader.path("paths.work_dir"),
+        free_bytes_min: reader.bytes("paths.free_bytes_min"),
         layout,
     }
 }
@@ -196,6 +198,24 @@ fn batch(reader: &mut Reader<'_>) -> Batch {
         slow_warn: Duration::from_secs(reader.integer("batch.slow_warn_hours") * HOUR),
         results_lost: Duration::from_secs(reader.integer("batch.results_lost_hours") * HOUR),
         keep_remote_jobs: reader.bool("batch.keep_remote_jobs"),
+        slow_after: Duration::from_secs(reader.integer("batch.slow_after_hours") * HOUR),
+        stop_after: Duration::from_secs(reader.integer("batch.stop_after_hours") * HOUR),
+        expired_pause: reader.seconds("batch.expired_pause_seconds"),
+        size_min: reader.small("batch.size_min"),
+        grow_after: reader.small("batch.grow_after"),
+        enqueued_tokens_max: reader.optional_integer("batch.enqueued_tokens_max"),
+        late_look: reader.seconds("batch.late_look_seconds"),
+    }
+}
+
+fn breaker(reader: &mut Reader<'_>) -> Breaker {
+    Breaker {
+        identical_failures: reader.integer("breaker.identical_failures"),
+        nothing_accepted: reader.integer("breaker.nothing_accepted"),
+        accept_percent: reader.integer("breaker.accept_percent"),
+        window: reader.integer("breaker.window"),
+        pilot_pages: reader.small("breaker.pilot_pages"),
+        pilot_accept_percent: reader.integer("breaker.pilot_accept_percent"),
     }
 }
 

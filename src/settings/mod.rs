@@ -47,6 +47,7 @@ pub struct Settings {
     pub prompt: Prompt,
     pub schema_file: PathBuf,
     pub batch: Batch,
+    pub breaker: Breaker,
     pub files: Files,
     pub results: Results,
     pub state: State,
@@ -69,6 +70,8 @@ pub struct Paths {
     pub output_dir: PathBuf,
     pub work_dir: PathBuf,
     pub layout: Layout,
+    /// Free space that is left on the disk of the work folder.
+    pub free_bytes_min: u64,
 }
 
 /// Whether a page sees the result of the page before it.
@@ -147,6 +150,24 @@ pub struct Batch {
     pub results_lost: Duration,
     pub keep_remote_jobs: bool,
     pub slow_warn: Duration,
+    pub slow_after: Duration,
+    pub stop_after: Duration,
+    pub expired_pause: Duration,
+    pub size_min: u32,
+    pub grow_after: u32,
+    pub enqueued_tokens_max: Option<u64>,
+    pub late_look: Duration,
+}
+
+/// When submission stops by itself. A limit of 0 is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Breaker {
+    pub identical_failures: u64,
+    pub nothing_accepted: u64,
+    pub accept_percent: u64,
+    pub window: u64,
+    pub pilot_pages: u32,
+    pub pilot_accept_percent: u64,
 }
 
 /// How images are brought to the provider.

@@ -6,7 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::loose::{Object, cut};
-use crate::domain::failure::{ApiError, Effect, Next, Quota};
+use crate::domain::failure::{AccountFault, ApiError, Effect, Next, Quota};
 
 /// The longest message that is kept, in bytes.
 const MESSAGE_BYTES_MAX: usize = 500;
@@ -161,8 +161,8 @@ fn effect(call: Call, http_status: u16, status: u16) -> Effect {
 }
 
 fn next(call: Call, status: u16, fault: &Fault, answer: &HttpAnswer<'_>) -> Next {
-    if fault.is_about_the_account(status) {
-        return Next::Unauthorized;
+    if let Some(account) = fault.account(status) {
+        return Next::Account(account);
     }
     if status == 429 || fault.status == "RESOURCE_EXHAUSTED" {
         return Next::Throttled {
@@ -170,14 +170,17 @@ fn next(call: Call, status: u16, fault: &Fault, answer: &HttpAnswer<'_>) -> Next
             quota: fault.quota(),
         };
     }
-    if (400..500).contains(&status) && fault.lower.contains("not in an active state") {
+    // A file that a create names may become usable; what never will is told by other words.
+    let unready = fault.lower.contains("not in an active state")
+        || (call == Call::CreateBatch && fault.status == "FAILED_PRECONDITION");
+    if (400..500).contains(&status) && unready {
         return Next::NotReady;
     }
     let may_not_exist = fault.lower.contains("or it may not exist");
     match status {
-        401 => Next::Unauthorized,
+        401 => Next::Account(AccountFault::Key),
         403 if call.names_one_file() || may_not_exist => Next::Missing,
-        403 => Next::Unauthorized,
+        403 => Next::Account(AccountFault::Permission),
         404 | 410 => Next::Missing,
         408 | 500..=599 => Next::Transient,
         400..=499 => Next::Refused,
@@ -248,56 +251,85 @@ impl Fault {
         }
     }
 
-    /// Key, billing, permission to call at all: nothing that another request would change.
-    fn is_about_the_account(&self, status: u16) -> bool {
-        const REASONS: [&str; 12] = [
-            "API_KEY_INVALID",
-            "API_KEY_EXPIRED",
-            "API_KEY_SERVICE_BLOCKED",
-            "API_KEY_IP_ADDRESS_BLOCKED",
-            "API_KEY_HTTP_REFERRER_BLOCKED",
-            "ACCESS_TOKEN_EXPIRED",
-            "ACCESS_TOKEN_TYPE_UNSUPPORTED",
-            "CREDENTIALS_MISSING",
-            "BILLING_DISABLED",
-            "SERVICE_DISABLED",
-            "CONSUMER_INVALID",
-            "CONSUMER_SUSPENDED",
-        ];
-        const WORDS: [&str; 10] = [
-            "api key not valid",
-            "api key expired",
-            "api key not found",
-            "unregistered callers",
-            "billing",
-            "suspended",
-            "denied access",
-            "has not been used in project",
-            "user location is not supported",
-            "reported as leaked",
-        ];
-        let named = self
-            .reasons
-            .iter()
-            .any(|reason| REASONS.contains(&reason.as_str()));
+    /// What is wrong with the account, if that is the trouble: nothing that another request would
+    /// change. The reasons are read before any words.
+    fn account(&self, status: u16) -> Option<AccountFault> {
+        let named = self.reasons.iter().find_map(|reason| {
+            let known = ACCOUNT_REASONS.iter().find(|(word, _)| word == reason);
+            known.map(|(_, fault)| *fault)
+        });
         // The usual 429 asks to check "plan and billing details"; that is no account trouble.
-        let told = matches!(status, 400 | 401 | 403)
-            && self.status != "RESOURCE_EXHAUSTED"
-            && WORDS.iter().any(|word| self.lower.contains(word));
-        named || told
+        let may_tell = matches!(status, 400 | 401 | 403) && self.status != "RESOURCE_EXHAUSTED";
+        let told = || {
+            let known = ACCOUNT_WORDS
+                .iter()
+                .find(|(word, _)| self.lower.contains(word));
+            known.map(|(_, fault)| *fault)
+        };
+        named.or_else(|| may_tell.then(told).flatten())
     }
 
+    /// Which limit was met: by the ids and metrics of the quotas first, then by the words.
     fn quota(&self) -> Quota {
-        let is_storage = |text: &String| {
-            text.contains("FileStorageBytes") || text.contains("file_storage_bytes")
+        let ids: Vec<String> = self
+            .quotas
+            .iter()
+            .map(|id| id.to_ascii_lowercase())
+            .collect();
+        let any_id = |words: &[&str]| {
+            ids.iter()
+                .any(|id| words.iter().any(|word| id.contains(word)))
         };
-        if self.quotas.iter().any(is_storage) || is_storage(&self.lower) {
+        let told = |words: &[&str]| words.iter().any(|word| self.lower.contains(word));
+        if any_id(&["filestoragebytes", "file_storage_bytes"])
+            || told(&["filestoragebytes", "file_storage_bytes"])
+        {
             Quota::Storage
+        } else if any_id(&["spend", "budget"])
+            || told(&["spending cap", "spend cap", "spend limit"])
+        {
+            Quota::Spend
+        } else if any_id(&["perday", "per_day", "daily"]) || told(&["per day", "daily quota"]) {
+            Quota::Daily
+        } else if any_id(&["enqueuedtokens", "enqueued_tokens", "batchtokens"])
+            || told(&["enqueued token"])
+        {
+            Quota::Tokens
         } else {
             Quota::Rate
         }
     }
 }
+
+/// Reasons in `details[]` that speak of the account.
+const ACCOUNT_REASONS: [(&str, AccountFault); 12] = [
+    ("API_KEY_INVALID", AccountFault::Key),
+    ("API_KEY_EXPIRED", AccountFault::Key),
+    ("API_KEY_SERVICE_BLOCKED", AccountFault::Key),
+    ("API_KEY_IP_ADDRESS_BLOCKED", AccountFault::Key),
+    ("API_KEY_HTTP_REFERRER_BLOCKED", AccountFault::Key),
+    ("ACCESS_TOKEN_EXPIRED", AccountFault::Key),
+    ("ACCESS_TOKEN_TYPE_UNSUPPORTED", AccountFault::Key),
+    ("CREDENTIALS_MISSING", AccountFault::Key),
+    ("BILLING_DISABLED", AccountFault::Billing),
+    ("SERVICE_DISABLED", AccountFault::Permission),
+    ("CONSUMER_INVALID", AccountFault::Permission),
+    ("CONSUMER_SUSPENDED", AccountFault::Billing),
+];
+
+/// Words, in lowercase, that speak of the account where no reason does.
+const ACCOUNT_WORDS: [(&str, AccountFault); 10] = [
+    ("api key not valid", AccountFault::Key),
+    ("api key expired", AccountFault::Key),
+    ("api key not found", AccountFault::Key),
+    ("unregistered callers", AccountFault::Key),
+    ("reported as leaked", AccountFault::Key),
+    ("billing", AccountFault::Billing),
+    ("suspended", AccountFault::Billing),
+    ("denied access", AccountFault::Permission),
+    ("has not been used in project", AccountFault::Permission),
+    ("user location is not supported", AccountFault::Permission),
+];
 
 /// How long the answer asks to wait: its header, else its RetryInfo, else its words.
 fn hint(answer: &HttpAnswer<'_>, fault: &Fault) -> Option<Duration> {

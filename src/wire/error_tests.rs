@@ -1,6 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 
+const KEY: Next = Next::Account(AccountFault::Key);
+
 fn answer(status: u16, body: &str) -> HttpAnswer<'_> {
     HttpAnswer {
         status,
@@ -36,7 +38,7 @@ const UNREGISTERED: &str =
 const PLAN: &str = "You exceeded your current quota, please check your plan and billing details.";
 
 #[test]
-fn reasons_come_before_the_status() {
+fn f17_reasons_come_before_the_status() {
     let none = Effect::None;
     let bad_key = error_body(
         400,
@@ -44,7 +46,7 @@ fn reasons_come_before_the_status() {
         "API key not valid.",
         r#"{"reason":"API_KEY_INVALID"}"#,
     );
-    check(Call::CreateBatch, 400, &bad_key, Next::Unauthorized, none);
+    check(Call::CreateBatch, 400, &bad_key, KEY, none);
     check(
         Call::ListFiles,
         400,
@@ -54,21 +56,21 @@ fn reasons_come_before_the_status() {
             "API key not valid. Please pass a valid API key.",
             "",
         ),
-        Next::Unauthorized,
+        KEY,
         none,
     );
     check(
         Call::GetFile,
         403,
         &error_body(403, "PERMISSION_DENIED", UNREGISTERED, ""),
-        Next::Unauthorized,
+        KEY,
         none,
     );
     check(
         Call::GetFile,
         403,
         &error_body(403, "PERMISSION_DENIED", BILLING, ""),
-        Next::Unauthorized,
+        Next::Account(AccountFault::Billing),
         none,
     );
     check(
@@ -95,7 +97,7 @@ fn reasons_come_before_the_status() {
             "The caller does not have permission",
             "",
         ),
-        Next::Unauthorized,
+        Next::Account(AccountFault::Permission),
         none,
     );
 }
@@ -103,7 +105,7 @@ fn reasons_come_before_the_status() {
 #[test]
 fn the_status_decides_where_no_reason_does() {
     let none = Effect::None;
-    check(Call::GetBatch, 401, "", Next::Unauthorized, none);
+    check(Call::GetBatch, 401, "", KEY, none);
     check(
         Call::GetBatch,
         404,
@@ -140,7 +142,7 @@ fn the_status_decides_where_no_reason_does() {
 }
 
 #[test]
-fn quotas_are_told_apart() {
+fn f20_quotas_are_told_apart() {
     let rate_body = error_body(
         429,
         "RESOURCE_EXHAUSTED",
@@ -174,6 +176,25 @@ fn quotas_are_told_apart() {
         "",
     );
     check(Call::Upload, 429, &by_words, storage, Effect::None);
+    let check_quota = |message: &str, quota_id: &str, quota: Quota| {
+        let details = format!(r#"{{"violations":[{{"quotaId":"{quota_id}"}}]}}"#);
+        let body = error_body(429, "RESOURCE_EXHAUSTED", message, &details);
+        let next = Next::Throttled { after: None, quota };
+        check(Call::CreateBatch, 429, &body, next, Effect::None);
+    };
+    check_quota(
+        PLAN,
+        "GenerateRequestsPerDayPerProjectPerModel",
+        Quota::Daily,
+    );
+    check_quota(PLAN, "BatchEnqueuedTokensPerProject", Quota::Tokens);
+    check_quota(
+        "Your project has exceeded its monthly spending cap.",
+        "",
+        Quota::Spend,
+    );
+    check_quota(PLAN, "ProjectSpendLimit", Quota::Spend);
+    check_quota(PLAN, "GenerateRequestsPerMinutePerProject", Quota::Rate);
 }
 
 #[test]

@@ -119,6 +119,7 @@ async fn images_cut_short_are_damaged() {
 #[tokio::test]
 async fn every_other_fault_has_its_name() {
     let world = World::new();
+    world.put("images/a/b/c/2.png", &png());
     let missing = world.files.image(&key("a:b:c:1")).await.unwrap_err();
     assert!(
         missing.to_string().contains("images/a/b/c/1.{jpg,"),

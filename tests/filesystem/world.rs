@@ -21,7 +21,15 @@ impl World {
         Self::with_layout("{state}/{school}/{year}/{page}")
     }
 
+    pub fn with_free_bytes_min(free_bytes_min: u64) -> Self {
+        Self::with("{page}", free_bytes_min)
+    }
+
     pub fn with_layout(layout: &str) -> Self {
+        Self::with(layout, 0)
+    }
+
+    fn with(layout: &str, free_bytes_min: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("labels")).unwrap();
         let files = Filesystem::new(FilesystemOptions {
@@ -33,6 +41,7 @@ impl World {
             image_bytes_max: IMAGE_BYTES_MAX,
             line_bytes_max: LINE_BYTES_MAX,
             writers: 4,
+            free_bytes_min,
         });
         World { folder, files }
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use pagemill::adapters::gemini::{GeminiClient, GeminiOptions, OptionsError, SecretText};
-use pagemill::domain::failure::{ApiError, Effect, Next, Quota};
+use pagemill::domain::failure::{AccountFault, ApiError, Effect, Next, Quota};
 use pagemill::domain::ids::RemoteName;
 use pagemill::domain::remote::{RemoteBatchState, RemoteFileState, RemoteOutput};
 use pagemill::ports::batch_api::BatchApi;
@@ -243,7 +243,11 @@ async fn recorded_errors_are_placed() {
             Next::NotReady,
             Effect::None,
         ),
-        ("41-error-400-bad-key", Next::Unauthorized, Effect::None),
+        (
+            "41-error-400-bad-key",
+            Next::Account(AccountFault::Key),
+            Effect::None,
+        ),
     ];
     for (recording, next, effect) in table {
         let create = async |c: &GeminiClient| c.create("m", "d", &name("files/a")).await;

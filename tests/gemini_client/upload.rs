@@ -2,7 +2,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use pagemill::adapters::gemini::CHUNK_BYTES;
-use pagemill::domain::failure::{ApiError, Effect, Next, Quota};
+use pagemill::domain::failure::{AccountFault, ApiError, Effect, Next, Quota};
 use pagemill::domain::ids::Sha256Hex;
 use pagemill::domain::remote::RemoteFile;
 use pagemill::ports::file_api::{FileApi, Upload};
@@ -329,8 +329,8 @@ async fn some_answers_end_the_try() {
     };
     assert_eq!((outcome.unwrap_err().next, requests.len()), (expected, 1));
     for (status, next) in [
-        (401, Next::Unauthorized),
-        (403, Next::Unauthorized),
+        (401, Next::Account(AccountFault::Key)),
+        (403, Next::Account(AccountFault::Permission)),
         (404, Next::Missing),
     ] {
         let (outcome, requests) = run(b"abc", vec![started(), Reply::new(status, "")]).await;

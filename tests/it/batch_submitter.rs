@@ -15,7 +15,8 @@ use pagemill::actors::hint::{
 use pagemill::actors::state::messages::*;
 use pagemill::decide::recover;
 use pagemill::domain::batch::{AbandonCode, BatchEvent, BatchStage, BatchState};
-use pagemill::domain::failure::{ErrorType, Next, Quota};
+use pagemill::domain::failure::{AccountFault, ErrorType, Next, Quota};
+use pagemill::domain::halt::HaltReason;
 use pagemill::domain::ids::RecordKey;
 use pagemill::domain::page::{PageEvent, PageStage};
 use pagemill::ports::batch_api::BatchApi;
@@ -221,7 +222,8 @@ async fn lines_stay_within_the_limit_of_bytes() {
     let sizes = writer(&sandbox).measure(&pages, &*sandbox.tree).await;
     let mut sandbox = sandbox;
     // Two lines fit and a third does not.
-    let bytes_max = sizes[0].line_bytes * 2 + sizes[0].line_bytes / 2;
+    let line_bytes = sizes[0].as_ref().unwrap().line_bytes;
+    let bytes_max = line_bytes * 2 + line_bytes / 2;
     sandbox.plan.submitter.limits.bytes_max = bytes_max;
     let scene = Scene::on(sandbox);
     scene.tick_after(0).await;
@@ -410,17 +412,12 @@ async fn p3_a_list_that_cannot_be_read_proves_nothing() {
 }
 
 #[actix::test]
-async fn p6_a_refused_create_parks_the_batch_as_it_is_built() {
+async fn f20_a_refused_create_parks_the_batch_as_it_is_built() {
     let absurd = Next::Throttled {
         after: Some(Duration::MAX),
         quota: Quota::Rate,
     };
-    for (next, delay) in [
-        (absurd, 3600),
-        (Next::NotReady, 30),
-        (Next::Unauthorized, 30),
-        (Next::Transient, 30),
-    ] {
+    for (next, delay) in [(absurd, 3600), (Next::NotReady, 30), (Next::Transient, 30)] {
         let scene = Scene::new(3, |_| {}).await;
         scene.script([Script::Refused(next.clone())]);
         scene.tick_after(0).await;
@@ -435,12 +432,40 @@ async fn p6_a_refused_create_parks_the_batch_as_it_is_built() {
         assert_eq!(scene.lines_uploads(), 1, "the lines file is still there");
         assert_eq!(scene.batch_stages().await, [BatchStage::Submitted]);
         assert_eq!(scene.failures().await, [], "no page is charged: {next:?}");
-        let account = next == Next::Unauthorized;
-        assert_eq!(
-            seen(&scene.sandbox.trouble).await.len(),
-            usize::from(account)
-        );
+        assert_eq!(seen(&scene.sandbox.trouble).await, []);
     }
+}
+
+#[actix::test]
+async fn f17_account_trouble_halts_submission_until_the_provider_takes_calls_again() {
+    let scene = Scene::new(3, |_| {}).await;
+    scene.script([Script::Refused(Next::Account(AccountFault::Key))]);
+    scene.tick_after(0).await;
+    assert_eq!(
+        scene.batch_stages().await,
+        [BatchStage::Planned],
+        "the same intent"
+    );
+    let halts = scene.sandbox.ask(ListHalts {}).await.unwrap();
+    let reasons: Vec<HaltReason> = halts.iter().map(|halt| halt.reason).collect();
+    assert_eq!(reasons, [HaltReason::Key]);
+    // An hour of a bad key: the provider is asked at growing pauses, and nothing is sent.
+    let refused = || Script::Refused(Next::Account(AccountFault::Key));
+    let lists = || scene.sandbox.provider.calls("list");
+    scene.sandbox.provider.record.borrow_mut().lists = (0..99).map(|_| refused()).collect();
+    for _ in 0..60 {
+        scene.tick_after(60).await;
+    }
+    assert_eq!(scene.creates(), 1);
+    assert!((4..=8).contains(&lists()), "{} probes in an hour", lists());
+    scene.sandbox.provider.record.borrow_mut().lists.clear();
+    scene.tick_after(3600).await;
+    scene.tick_after(1).await;
+    assert_eq!(scene.sandbox.ask(ListHalts {}).await.unwrap(), []);
+    assert_eq!(scene.batch_stages().await, [BatchStage::Submitted]);
+    assert_eq!(scene.creates(), 2);
+    assert_eq!(scene.failures().await, [], "no attempt is consumed");
+    assert_eq!(scene.lines_uploads(), 1);
 }
 
 #[actix::test]
@@ -454,13 +479,11 @@ async fn a_create_whose_lines_file_is_gone_uploads_it_again() {
 }
 
 #[actix::test]
-async fn p6_three_definite_refusals_end_the_batch_and_free_its_pages_in_halves() {
+async fn f24_a_definite_refusal_ends_the_batch_and_frees_its_pages_in_halves() {
     let scene = Scene::new(4, |_| {}).await;
-    scene.script((0..3).map(|_| Script::Refused(Next::Refused)));
+    scene.script([Script::Refused(Next::Refused)]);
     scene.tick_after(0).await;
-    scene.tick_after(30).await;
-    assert_eq!(scene.batch_stages().await, [BatchStage::Planned]);
-    scene.tick_after(60).await;
+    scene.tick_after(1).await;
     assert_eq!(
         scene.batch_stages().await,
         [
@@ -477,7 +500,7 @@ async fn p6_three_definite_refusals_end_the_batch_and_free_its_pages_in_halves()
 
 #[actix::test]
 async fn a_batch_that_is_refused_at_once_after_it_lost_a_page_ends_well() {
-    let scene = Scene::new(3, |sandbox| sandbox.plan.submitter.create.refusals_max = 1).await;
+    let scene = Scene::new(3, |_| {}).await;
     let label = b"{\"title\": ".to_vec();
     let key = RecordKey::from("book:20");
     scene.sandbox.tree.labels.borrow_mut().insert(key, label);

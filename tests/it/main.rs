@@ -1,10 +1,12 @@
 //! The integration tests: one binary, a module per subject.
 
 mod batch_submitter;
+mod disk;
 mod kit;
 mod pipeline;
 mod poller;
 mod props;
+mod remote_bytes;
 mod result_processor;
 mod scanner;
 mod schema;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use pagemill::actors::conductor::{Mode, RunEnd};
 use pagemill::actors::hint::Leave;
 use pagemill::actors::state::messages::{Close, WorkLeft};
-use pagemill::domain::failure::Next;
+use pagemill::domain::failure::{AccountFault, Next};
 use pagemill::domain::ids::KeyFingerprint;
 use pagemill::pipeline::{self, Running};
 use serde_json::json;
@@ -22,7 +22,7 @@ type OnBeat = Box<dyn FnMut(&FakeProvider)>;
 
 /// Lets time pass and jobs end until the run is over. The conductor beats in real time, so the
 /// world does too: five seconds of the run's clock to one of its beats.
-async fn until_end(sandbox: &Sandbox, running: Running, mut on_beat: OnBeat) -> RunEnd {
+pub async fn until_end(sandbox: &Sandbox, running: Running, mut on_beat: OnBeat) -> RunEnd {
     let (provider, clock) = (Rc::clone(&sandbox.provider), Rc::clone(&sandbox.clock));
     let world = async move {
         let mut beats = tokio::time::interval(Duration::from_millis(5));
@@ -43,7 +43,7 @@ async fn until_end(sandbox: &Sandbox, running: Running, mut on_beat: OnBeat) -> 
 const BEATS_MAX: usize = 4_000;
 
 /// Ends every job that is still running with a good answer to each of its lines.
-fn answer_all(provider: &FakeProvider) {
+pub fn answer_all(provider: &FakeProvider) {
     let jobs = provider.record.borrow().jobs.clone();
     for (name, job) in jobs {
         if job.state == "BATCH_STATE_PENDING" {
@@ -57,7 +57,7 @@ fn answer_all(provider: &FakeProvider) {
     }
 }
 
-async fn start(sandbox: &Sandbox) -> Running {
+pub async fn start(sandbox: &Sandbox) -> Running {
     pipeline::start(sandbox.world(), sandbox.plan.clone(), sandbox.state.clone())
         .await
         .unwrap()
@@ -382,7 +382,7 @@ async fn refused(script: impl FnOnce(&FakeProvider)) -> (Sandbox, RunEnd, Durati
 }
 
 fn always() -> impl Iterator<Item = Script> {
-    std::iter::repeat_n(Script::Refused(Next::Unauthorized), 10_000)
+    std::iter::repeat_n(Script::Refused(Next::Account(AccountFault::Key)), 10_000)
 }
 
 fn assert_given_up(end: &RunEnd, lasted: Duration) {

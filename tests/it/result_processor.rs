@@ -11,7 +11,7 @@ use pagemill::actors::result_processor::{
 };
 use pagemill::actors::state::messages::*;
 use pagemill::domain::batch::{BatchEvent, BatchStage};
-use pagemill::domain::failure::{ErrorType, Next};
+use pagemill::domain::failure::{AccountFault, ErrorType, Next};
 use pagemill::domain::ids::{BatchId, RecordKey};
 use pagemill::domain::remote::{RemoteOutput, RemoteStats};
 use sea_orm::ConnectionTrait;
@@ -499,7 +499,7 @@ async fn p7_a_page_over_its_retries_is_dead_and_not_sent_again() {
 async fn a_page_whose_rows_always_fail_for_others_reasons_does_not_go_round_for_ever() {
     let scene = Scene::new(1).await;
     let gone = json!({"key": "book:10", "error": {"code": 7, "message": "file"}}).to_string();
-    let releases_max = scene.sandbox.plan.processor.releases_max;
+    let releases_max = scene.sandbox.plan.processor.release.releases_max;
     let mut rounds = 0;
     while scene.stages().await[0].1 != "dead" {
         assert!(rounds <= releases_max, "released {rounds} times");
@@ -615,7 +615,11 @@ async fn p8_results_that_come_late_are_collected() {
     scene
         .offer(&batch, &job, lines(&[answer("book:10", "x")]))
         .await;
-    let refusals = [Next::Missing, Next::Transient, Next::Unauthorized];
+    let refusals = [
+        Next::Missing,
+        Next::Transient,
+        Next::Account(AccountFault::Key),
+    ];
     let refusals = refusals.map(Script::Refused);
     scene
         .sandbox

@@ -68,7 +68,10 @@ async fn entities_name_every_migrated_column_and_key() {
         described::<BatchRecordKeys>(),
         described::<FailureCounts>(),
         described::<FailureLogs>(),
+        described::<Halts>(),
         described::<InflightRecords>(),
+        described::<LateJobs>(),
+        described::<Paces>(),
         described::<PageEvents>(),
         described::<Pages>(),
         described::<Recipes>(),
@@ -76,6 +79,7 @@ async fn entities_name_every_migrated_column_and_key() {
         described::<Reports>(),
         described::<Runs>(),
         described::<ScanOddities>(),
+        described::<Streaks>(),
         described::<SubmissionEvents>(),
         described::<Submissions>(),
     ]);

@@ -1021,6 +1021,7 @@ async fn p5_a_batch_settles_only_when_every_member_has_an_outcome() {
         Verdict {
             outcome: Outcome::Released {
                 cause: "the provider was overloaded".to_owned(),
+                counted: true,
             },
             ..accepted(4)
         },

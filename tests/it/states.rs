@@ -22,12 +22,15 @@ const PAGE: &[Row] = &[
     ("uploading", "upload_stored", "uploaded"),
     ("uploading", "upload_deferred", "discovered"),
     ("uploading", "upload_refused", "dead"),
+    ("uploaded", "adopted", "completed"),
     ("uploaded", "file_expired", "discovered"),
     ("uploaded", "packed", "batched"),
     ("batched", "answer_at_hand", "validating"),
     ("batched", "pack_refused", "dead"),
     ("batched", "released", "uploaded"),
     ("batched", "released", "discovered"),
+    ("batched", "batch_expired", "discovered"),
+    ("batched", "isolated", "dead"),
     ("batched", "releases_spent", "dead"),
     ("validating", "accepted", "completed"),
     ("validating", "rejected", "discovered"),
@@ -125,7 +128,9 @@ fn page_events() -> Vec<PageEvent> {
         },
         PageEvent::PackRefused { error },
         PageEvent::Released { at: at(20) },
+        PageEvent::BatchExpired { until: at(50) },
         PageEvent::ReleasesSpent { error },
+        PageEvent::Isolated { error },
         PageEvent::AnswerAtHand,
         PageEvent::Accepted {
             output: output.clone(),
@@ -240,7 +245,7 @@ fn every_pair_of_a_page_is_in_the_table_or_refused() {
     let stages: BTreeSet<&str> = page_states().iter().map(|s| s.stage().as_str()).collect();
     assert_eq!(stages.len(), PageStage::ALL.len());
     let events: BTreeSet<&str> = page_events().iter().map(PageEvent::as_str).collect();
-    assert_eq!(events.len(), 15, "a new event needs its rows");
+    assert_eq!(events.len(), 17, "a new event needs its rows");
 }
 
 #[test]

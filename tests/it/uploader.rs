@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use pagemill::actors::hint::{Drain, Idle, PagesRegistered, PagesUploaded};
-use pagemill::actors::state::messages::{EndBatch, ListWork, PlanBatch, Summarize};
+use pagemill::actors::state::messages::{
+    EndBatch, ListWork, PlanBatch, Resume, ResumedBy, Summarize,
+};
 use pagemill::actors::uploader::{Uploader, UploaderPeers};
 use pagemill::domain::batch::BatchEvent;
-use pagemill::domain::failure::{ErrorType, Next, Quota};
+use pagemill::domain::failure::{AccountFault, ErrorType, Next, Quota};
+use pagemill::domain::halt::HaltReason;
 use pagemill::domain::ids::{BatchId, RecordKey};
 use pagemill::domain::image::ImageFault;
 use pagemill::domain::page::{PageEvent, PageStage};
@@ -23,6 +26,12 @@ struct Scene {
 }
 
 impl Scene {
+    /// Lets the next upload be refused.
+    fn refuse_upload(&self, next: Next) {
+        let mut record = self.sandbox.provider.record.borrow_mut();
+        record.uploads.push_back(Script::Refused(next));
+    }
+
     async fn new(pages: u32, change: impl FnOnce(&mut Sandbox)) -> Self {
         let mut sandbox = Sandbox::new().await;
         change(&mut sandbox);
@@ -180,35 +189,45 @@ async fn after_its_last_try_a_page_is_skipped_for_this_cycle_and_returns() {
 }
 
 #[actix::test]
-async fn p6_a_full_store_or_a_refused_account_costs_no_page_anything() {
-    for next in [
-        Next::Throttled {
-            after: Some(Duration::MAX),
-            quota: Quota::Storage,
-        },
-        Next::Unauthorized,
-    ] {
-        let scene = Scene::new(1, |_| {}).await;
-        for _ in 0..10 {
-            let script = Script::Refused(next.clone());
-            scene
-                .sandbox
-                .provider
-                .record
-                .borrow_mut()
-                .uploads
-                .push_back(script);
-            scene.tick().await;
-            scene.sandbox.clock.advance(Duration::from_secs(121));
-        }
-        assert_eq!(
-            scene.sandbox.provider.calls("upload"),
-            10,
-            "one try a pause: {next:?}"
-        );
+async fn p6_a_full_store_costs_no_page_anything() {
+    let full = Next::Throttled {
+        after: Some(Duration::MAX),
+        quota: Quota::Storage,
+    };
+    let scene = Scene::new(1, |_| {}).await;
+    for _ in 0..10 {
+        scene.refuse_upload(full.clone());
         scene.tick().await;
-        assert_eq!(scene.count(PageStage::Uploaded).await, 1, "{next:?}");
+        scene.sandbox.clock.advance(Duration::from_secs(121));
     }
+    let uploads = scene.sandbox.provider.calls("upload");
+    assert_eq!(uploads, 10, "one try a pause");
+    scene.tick().await;
+    assert_eq!(scene.count(PageStage::Uploaded).await, 1);
+}
+
+#[actix::test]
+async fn f17_a_refused_account_halts_uploads_and_costs_no_page_anything() {
+    let scene = Scene::new(1, |_| {}).await;
+    scene.refuse_upload(Next::Account(AccountFault::Billing));
+    for _ in 0..10 {
+        scene.tick().await;
+        scene.sandbox.clock.advance(Duration::from_secs(3600));
+    }
+    assert_eq!(scene.sandbox.provider.calls("upload"), 1, "halted");
+    let cycles = scene
+        .sandbox
+        .sql("SELECT CAST(upload_cycles AS TEXT) FROM pages");
+    assert_eq!(cycles.await, ["0"]);
+    let order = Resume {
+        reasons: None,
+        by: ResumedBy::Operator,
+        at: scene.sandbox.now(),
+    };
+    let ended = scene.sandbox.ask(order).await.unwrap();
+    assert_eq!(ended[0].reason, HaltReason::Billing);
+    scene.tick().await;
+    assert_eq!(scene.count(PageStage::Uploaded).await, 1);
 }
 
 #[actix::test]
@@ -257,6 +276,7 @@ async fn p10_the_storage_budget_holds_uploads_back_until_bytes_fall() {
             model: "gemini-test".into(),
             key_fingerprint: sandbox.plan.uploader.key_fingerprint.clone(),
             members: members.clone(),
+            tokens: None,
             at: sandbox.now(),
         })
         .await

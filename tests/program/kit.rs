@@ -27,7 +27,7 @@ const SETTINGS: &str = "\
 execution: {max_retries: 8, max_releases: 1000}
 batch:
   {poll_interval_seconds: 1, fill_wait_seconds: 0, in_doubt_settle_seconds: 2, in_doubt_lookups: 2,
-   create_delay_min_seconds: 1, create_delay_max_seconds: 2}
+   create_delay_min_seconds: 1, create_delay_max_seconds: 2, expired_pause_seconds: 1}
 files: {uploads_per_second: 0, upload_retry_backoff_seconds: 1, retry_hint_max_seconds: 1}
 model: {name: gemini-3.8-flash}
 ";
@@ -71,6 +71,8 @@ pub struct World {
     pub emulator: Emulator,
     env: BTreeMap<String, String>,
     folder: TempDir,
+    /// A script for `sh` that ends by executing its arguments.
+    pub wrapper: Option<String>,
 }
 
 impl World {
@@ -115,6 +117,7 @@ impl World {
             emulator,
             env: env.into(),
             folder,
+            wrapper: None,
         };
         for (path, value) in options.settings {
             world.set(path, value);
@@ -190,7 +193,14 @@ impl World {
             .unwrap()
             .keep();
         let (out, err) = (printed.join("stdout"), printed.join("stderr"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pagemill"));
+        let mut command = match &self.wrapper {
+            None => Command::new(env!("CARGO_BIN_EXE_pagemill")),
+            Some(script) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", script, "sh", env!("CARGO_BIN_EXE_pagemill")]);
+                shell
+            }
+        };
         command
             .args(arguments)
             .current_dir(cwd)
@@ -283,6 +293,15 @@ impl Running {
             }
             std::thread::sleep(LOOK);
         }
+    }
+
+    /// Waits until the child has logged one of these texts.
+    pub fn wait_until_said(&mut self, texts: &[&str]) {
+        let err = self.err.clone();
+        self.wait_until(&format!("it says {texts:?}"), || {
+            let said = read(&err);
+            texts.iter().any(|text| said.contains(text))
+        });
     }
 
     /// Waits until something is true, as long as the child lives.

@@ -12,6 +12,7 @@
 
 mod books;
 mod cli;
+mod disk;
 mod kill;
 mod kit;
 mod limits;

@@ -103,8 +103,14 @@ impl LineWriter {
 
     /// The sizes of these pages' lines, in order, never less than what is written later. A page
     /// that cannot be rendered counts as nothing here; it is refused by name when its batch is
-    /// built. What was measured is remembered as long as the page waits.
-    pub async fn measure(&self, pages: &[UploadedPage], source: &dyn PageSource) -> Vec<LineSize> {
+    /// built; one that the disk does not give now has no size. What was measured is remembered as
+    /// long as the page waits.
+    pub async fn measure(
+        &self,
+        pages: &[UploadedPage],
+        source: &dyn PageSource,
+    ) -> Vec<Result<LineSize, SourceError>> {
+        let mut not_given: HashMap<&RecordKey, SourceError> = HashMap::new();
         let waiting: HashSet<&RecordKey> = pages.iter().map(|page| &page.key).collect();
         self.measured
             .borrow_mut()
@@ -117,13 +123,22 @@ impl LineWriter {
                 .collect()
         };
         for chunk in new.chunks(LINES_TOGETHER) {
+            let mut given = Vec::with_capacity(chunk.len());
             let mut materials = Vec::with_capacity(chunk.len());
             for page in chunk {
                 let completed = page.predecessor_completed && self.chained;
                 let predecessor = page.predecessor.as_ref().filter(|_| completed);
-                materials.push(self.material(&page.key, predecessor, source).await);
+                match self.material(&page.key, predecessor, source).await {
+                    Ok(material) => {
+                        given.push(page);
+                        materials.push(material);
+                    }
+                    Err(error) => {
+                        not_given.insert(&page.key, error);
+                    }
+                }
             }
-            for (page, prompted) in chunk.iter().zip(self.prompts(materials).await) {
+            for (page, prompted) in given.iter().zip(self.prompts(materials).await) {
                 let size = prompted.map_or(LineSize::default(), |prompted| {
                     self.size(page.key.as_str(), &prompted)
                 });
@@ -133,7 +148,10 @@ impl LineWriter {
         let measured = self.measured.borrow();
         pages
             .iter()
-            .map(|page| measured.get(&page.key).copied().unwrap_or_default())
+            .map(|page| match not_given.remove(&page.key) {
+                Some(error) => Err(error),
+                None => Ok(measured.get(&page.key).copied().unwrap_or_default()),
+            })
             .collect()
     }
 
@@ -170,10 +188,8 @@ impl LineWriter {
             for member in chunk {
                 let completed = self.chained && member.predecessor_completed;
                 let predecessor = member.predecessor.as_ref().filter(|_| completed);
-                materials.push(
-                    self.material(&member.key, predecessor, &*ports.source)
-                        .await,
-                );
+                let material = self.material(&member.key, predecessor, &*ports.source);
+                materials.push(material.await?);
             }
             let mut lines = Vec::new();
             for (member, prompted) in chunk.iter().zip(self.prompts(materials).await) {
@@ -226,35 +242,38 @@ impl LineWriter {
         Ok(Line { text, prompted })
     }
 
-    /// Reads what the prompt of one page is made from.
+    /// Reads what the prompt of one page is made from. Fails when the disk does, which is no fault of
+    /// the page's.
     async fn material(
         &self,
         key: &RecordKey,
         predecessor: Option<&RecordKey>,
         source: &dyn PageSource,
-    ) -> Result<Material, Refusal> {
-        let unreadable =
-            |error: SourceError| not_packed(ErrorType::Validation, &format!("label: {error}"));
-        let levels = self
-            .layout
-            .levels(key)
-            .map_err(|error| not_packed(ErrorType::Validation, &error.to_string()))?;
-        let label = source.label(key).await.map_err(unreadable)?;
-        let previous = match predecessor {
-            Some(before) => Some(source.output(before).await.map_err(|error| {
-                not_packed(
-                    ErrorType::Validation,
-                    &format!("output of the page before: {error}"),
-                )
-            })?),
-            None => None,
+    ) -> Result<Result<Material, Refusal>, SourceError> {
+        let refused = |words: String| Ok(Err(not_packed(ErrorType::Validation, &words)));
+        let levels = match self.layout.levels(key) {
+            Ok(levels) => levels,
+            Err(error) => return refused(error.to_string()),
         };
-        Ok(Material {
+        let label = match source.label(key).await {
+            Ok(label) => label,
+            Err(error) if error.disk => return Err(error),
+            Err(error) => return refused(format!("label: {error}")),
+        };
+        let previous = match predecessor {
+            None => None,
+            Some(before) => match source.output(before).await {
+                Ok(output) => Some(output),
+                Err(error) if error.disk => return Err(error),
+                Err(error) => return refused(format!("output of the page before: {error}")),
+            },
+        };
+        Ok(Ok(Material {
             key: key.clone(),
             levels,
             label,
             previous,
-        })
+        }))
     }
 
     /// Renders prompts on the blocking pool, in order.

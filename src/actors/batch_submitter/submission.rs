@@ -5,12 +5,15 @@ use std::rc::Rc;
 use super::Desk;
 use super::lines::Built;
 use crate::actors::activity::answered;
-use crate::actors::ending::{Ending, ReleaseRules};
+use crate::actors::brake;
+use crate::actors::ending::Ending;
 use crate::actors::state::messages::{
-    BatchRow, BeginSubmit, ForgetJsonl, ListMembers, Member, RecordJsonlUploaded, RecordSpooled,
-    RecordSubmit, StateError, StoredFile,
+    BatchRow, BeginSubmit, ForgetJsonl, HeldBytes, ListMembers, Member, RecordJsonlUploaded,
+    RecordSpooled, RecordSubmit, StateError, StoredFile,
 };
-use crate::decide::retry;
+use crate::actors::uploader::transfer::TransferError;
+use crate::decide::pace::PaceEvent;
+use crate::decide::{retry, storage};
 use crate::domain::batch::{AbandonCode, BatchEvent};
 use crate::domain::failure::{ApiError, Next};
 use crate::domain::ids::Sha256Hex;
@@ -24,9 +27,11 @@ pub enum SubmissionEnd {
     Submitted,
     /// The job may exist; the list will tell.
     Doubt,
-    /// A definite no this time; the row says when to go on. With words when the account or the
-    /// configuration is at fault.
+    /// A definite no this time; the row says when to go on. With words when the account is at
+    /// fault.
     Parked { account: Option<String> },
+    /// Our own disk does not take or give what is needed; nothing was changed.
+    Disk { reason: String },
     /// The batch will never be sent; so many pages are free again.
     Ended { released: u64 },
 }
@@ -106,9 +111,14 @@ impl Submission {
             return Ok(Spooled::Ready(sha256.clone(), *bytes));
         }
         let writer = Rc::clone(&self.desk.writer);
-        let built = writer
-            .build(&self.row.batch, members, &self.desk.ports)
-            .await;
+        let built = match sink.room().await {
+            Ok(()) => {
+                writer
+                    .build(&self.row.batch, members, &self.desk.ports)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
         let Built {
             sha256,
             bytes,
@@ -118,10 +128,8 @@ impl Submission {
         } = match built {
             Ok(built) => built,
             Err(error) => {
-                return self
-                    .local_trouble(error.to_string())
-                    .await
-                    .map(Spooled::Later);
+                let reason = format!("the lines file of {}: {error}", self.row.batch);
+                return Ok(Spooled::Later(SubmissionEnd::Disk { reason }));
             }
         };
         for (key, failure) in &refused {
@@ -188,6 +196,14 @@ impl Submission {
             let batch = self.row.batch.clone();
             answered(desk.peers.state.send(ForgetJsonl { batch, at: now }).await)?;
         }
+        let held = answered(desk.peers.state.send(HeldBytes { at: now }).await)?;
+        let held = held + desk.ports.transfer.reserved();
+        if !storage::lines_fit(held, bytes, desk.options.storage_budget_bytes) {
+            let words = format!(
+                "the lines file ({bytes} bytes) waits for room in the provider's store, where {held} bytes are ours"
+            );
+            return self.parked(words, false).await.map(Err);
+        }
         let upload = Upload {
             display_name: format!("{}-lines-{}", desk.options.file_name_prefix, self.row.batch),
             mime: LINES_MIME.to_owned(),
@@ -195,22 +211,37 @@ impl Submission {
             bytes,
             sha256,
         };
-        let file = match desk.ports.transfer.send(&upload).await {
-            Ok(file) => file,
-            Err(failed) => {
-                let account = matches!(failed.last.next, Next::Unauthorized);
-                let words = format!("the lines file could not be uploaded: {}", failed.last);
-                return self.parked(words, account).await.map(Err);
+        desk.ports.transfer.reserve(bytes);
+        let sent = self.send_and_record(&upload).await;
+        desk.ports.transfer.release(bytes);
+        match sent? {
+            Ok(file) => Ok(Ok(file)),
+            Err(failed) if matches!(failed.last.next, Next::Local) => {
+                let reason = failed.last.message;
+                Ok(Err(SubmissionEnd::Disk { reason }))
             }
+            Err(failed) => {
+                let account = brake::heed(&desk.peers.state, &failed.last, now).await?;
+                let words = format!("the lines file could not be uploaded: {}", failed.last);
+                self.parked(words, account).await.map(Err)
+            }
+        }
+    }
+
+    async fn send_and_record(
+        &self,
+        upload: &Upload,
+    ) -> Result<Result<StoredFile, TransferError>, StateError> {
+        let file = match self.desk.ports.transfer.send(upload).await {
+            Ok(file) => file,
+            Err(failed) => return Ok(Err(failed)),
         };
-        let batch = self.row.batch.clone();
-        let at = desk.ports.clock.now();
         let record = RecordJsonlUploaded {
-            batch,
+            batch: self.row.batch.clone(),
             file: file.clone(),
-            at,
+            at: self.desk.ports.clock.now(),
         };
-        answered(desk.peers.state.send(record).await)?;
+        answered(self.desk.peers.state.send(record).await)?;
         Ok(Ok(file))
     }
 
@@ -227,8 +258,16 @@ impl Submission {
             String::new(),
         )
         .await?;
+        self.adapt(PaceEvent::Taken).await?;
         self.remove_spool().await;
         Ok(SubmissionEnd::Submitted)
+    }
+
+    async fn adapt(&self, event: PaceEvent) -> Result<(), StateError> {
+        let desk = &self.desk;
+        let now = desk.ports.clock.now();
+        let (brake, model) = (desk.options.brake, &self.row.model);
+        brake.adapt(&desk.peers.state, model, event, now).await
     }
 
     async fn failed(
@@ -247,11 +286,23 @@ impl Submission {
             message: &error.message,
         }
         .emit();
-        let account = end.account.then(|| error.message.clone());
         if matches!(end.event, BatchEvent::SubmitImpossible) {
             return self
                 .end(end.event, AbandonCode::Refused, members, error.message)
                 .await;
+        }
+        let account = match end.halt {
+            Some(reason) => {
+                let words = error.message.clone();
+                brake::halt(&desk.peers.state, reason, words.clone(), now).await?;
+                Some(words)
+            }
+            None => None,
+        };
+        if end.throttled {
+            let tokens_live = desk.tokens_live().await?;
+            let throttled = PaceEvent::Throttled { tokens_live };
+            self.adapt(throttled).await?;
         }
         let doubt = matches!(end.event, BatchEvent::SubmitUnclear { .. });
         self.record(end.event, error.message).await?;
@@ -298,14 +349,6 @@ impl Submission {
         Ok(SubmissionEnd::Parked { account })
     }
 
-    async fn local_trouble(&self, words: String) -> Result<SubmissionEnd, StateError> {
-        self.parked(
-            format!("the lines file could not be written: {words}"),
-            false,
-        )
-        .await
-    }
-
     /// Ends the batch; members that are still in it go back uncounted.
     async fn end(
         &self,
@@ -317,16 +360,18 @@ impl Submission {
         let now = self.desk.ports.clock.now();
         let ending = Ending {
             batch: self.row.batch.clone(),
+            model: self.row.model.clone(),
             event,
+            // What the provider refuses once it refuses again.
+            for_good: code == AbandonCode::Refused,
             code,
             members,
             note,
         };
-        let rules = ReleaseRules {
-            releases_max: self.desk.options.releases_max,
-            life_min: self.desk.options.life_min,
-        };
-        let released = ending.record(&self.desk.peers.state, rules, now).await?;
+        let options = &self.desk.options;
+        let (release, brake) = (options.release, options.brake);
+        let state = &self.desk.peers.state;
+        let released = ending.record(state, release, &brake, now).await?;
         self.remove_spool().await;
         Ok(SubmissionEnd::Ended { released })
     }

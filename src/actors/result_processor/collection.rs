@@ -10,12 +10,13 @@ use super::index::Index;
 use super::judge::{self, Judged, Judgement};
 use super::{CollectionError, ReportFacts, Shop};
 use crate::actors::activity::answered;
-use crate::actors::ending::{Ending, ReleaseRules};
+use crate::actors::ending::Ending;
 use crate::actors::hint::PagesUnlocked;
 use crate::actors::state::messages::{
-    BatchRow, BeginCollect, LineCounts, ListMembers, Member, RawFile, RecordReport, RecordVerdicts,
-    SettleBatch, Settled,
+    BatchRow, BeginCollect, LineCounts, ListMembers, Member, RawFile, RecordVerdicts, SettleBatch,
+    Settled,
 };
+use crate::decide::pace::PaceEvent;
 use crate::decide::release;
 use crate::domain::attempt::{AnswerFacts, FailureDetail, Outcome, RawLine, Verdict};
 use crate::domain::batch::{AbandonCode, BatchEvent, BatchState};
@@ -25,6 +26,7 @@ use crate::domain::page::PageStage;
 use crate::domain::remote::RemoteOutput;
 use crate::notices;
 use crate::ports::file_api::Collected;
+use crate::ports::page_source::SourceError;
 
 /// The pause after a fetch that failed, as a share of the time that the results have been waited
 /// for, and at most.
@@ -69,11 +71,17 @@ impl Collection {
         answered(self.shop.peers.state.send(begin).await)?;
         let members = answered(self.shop.peers.state.send(ListMembers { batch }).await)?;
         let path = PathBuf::from(&raw.path);
-        let index = self.index(&path, &members).await?;
+        let keys = members.iter().map(|member| member.key.clone());
+        let index = index_of(&self.shop, &path, keys).await?;
         self.judge_lines(&path, &index, &members).await?;
         self.judge_unanswered(&index, &members).await?;
         let (settled, counts) = self.settle(index.counts).await?;
         let released = settled.released;
+        let brake = self.shop.options.brake;
+        let (state, now) = (&self.shop.peers.state, self.now());
+        brake.press(state, now).await?;
+        let model = &self.row.model;
+        brake.adapt(state, model, PaceEvent::Settled, now).await?;
         self.report(settled, counts).await?;
         Ok(CollectionEnd::Settled { released })
     }
@@ -95,6 +103,9 @@ impl Collection {
         {
             return Ok(Ok(raw.clone()));
         }
+        // The results are written whole before anything else is; where there is little room, they stay
+        // with the provider.
+        self.shop.ports.sink.room().await?;
         match self.fetch(path.clone()).await {
             Ok(Collected { bytes, sha256 }) => {
                 notices::ResultsFetched {
@@ -108,6 +119,7 @@ impl Collection {
                     sha256,
                 }))
             }
+            Err(error) if matches!(error.next, Next::Local) => Err(disk_fault(&path, error)),
             Err(error) => self.not_fetched(error).await.map(Err),
         }
     }
@@ -138,10 +150,10 @@ impl Collection {
         }
         .emit();
         if !matches!(error.next, Next::Missing) || waited < self.shop.options.results_wait {
-            let local = matches!(error.next, Next::Local | Next::Missing);
+            let expected = matches!(error.next, Next::Missing);
             let floor = self.shop.options.again_after;
             return Ok(CollectionEnd::NotYet {
-                trouble: (!local).then_some(error.message),
+                trouble: (!expected).then_some(error.message),
                 pause: (waited / PAUSE_SHARE).clamp(floor, PAUSE_MAX.max(floor)),
             });
         }
@@ -157,40 +169,18 @@ impl Collection {
         )?;
         let ending = Ending {
             batch,
+            model: self.row.model.clone(),
             event: BatchEvent::ResultsLost,
             code: AbandonCode::ResultsLost,
+            for_good: false,
             members,
             note: format!("the results cannot be had: {}", error.message),
         };
-        let rules = ReleaseRules {
-            releases_max: self.shop.options.releases_max,
-            life_min: self.shop.options.life_min,
-        };
+        let options = &self.shop.options;
+        let (release, brake) = (options.release, options.brake);
         let state = &self.shop.peers.state;
-        let released = ending.record(state, rules, self.now()).await?;
+        let released = ending.record(state, release, &brake, self.now()).await?;
         Ok(CollectionEnd::Settled { released })
-    }
-
-    /// Reads the file once to see which line answers whom.
-    async fn index(&self, path: &Path, members: &[Member]) -> Result<Index, CollectionError> {
-        let mut index = Index::new(members.iter().map(|member| member.key.clone()));
-        let mut reader = self.shop.ports.sink.open_raw(path).await?;
-        while let Some(lines) = reader.next_lines().await? {
-            let indexed = actix_rt::task::spawn_blocking(move || {
-                for line in &lines {
-                    let place = RawLine {
-                        offset: line.offset,
-                        bytes: line.bytes,
-                    };
-                    index.add(place, line.text.as_deref());
-                }
-                index
-            });
-            index = indexed
-                .await
-                .expect("adding a line to the index does not panic");
-        }
-        Ok(index)
     }
 
     /// Reads the file again and judges each answer, a run of lines at a time.
@@ -240,10 +230,13 @@ impl Collection {
                 facts,
                 judgement,
             } = judged;
-            let facts = self.priced(AnswerFacts {
-                raw_line: Some(line),
-                ..facts
-            });
+            let facts = priced(
+                &self.shop,
+                AnswerFacts {
+                    raw_line: Some(line),
+                    ..facts
+                },
+            );
             match judgement {
                 Judgement::Accepted { output } => {
                     outputs.push((key.clone(), output));
@@ -252,8 +245,8 @@ impl Collection {
                 Judgement::Rejected(failure) => {
                     verdicts.push(self.rejected(key, facts, *failure, member.failures));
                 }
-                Judgement::Released { cause } => {
-                    let outcome = self.released(member, cause);
+                Judgement::Released { cause, counted } => {
+                    let outcome = self.released(member, cause, counted);
                     verdicts.push(Verdict {
                         key,
                         facts,
@@ -284,25 +277,13 @@ impl Collection {
         }
     }
 
-    fn priced(&self, facts: AnswerFacts) -> AnswerFacts {
-        let cost_nanos = self
-            .shop
-            .options
-            .price
-            .as_ref()
-            .map(|price| crate::decide::cost::cost_nanos(price, &facts.tokens));
-        AnswerFacts {
-            cost_nanos,
-            ..facts
-        }
-    }
-
     /// What others are to blame for costs the page nothing, but it does not go round for ever.
-    fn released(&self, member: &Member, cause: String) -> Outcome {
-        if release::is_spent(member.releases, self.shop.options.releases_max) {
+    fn released(&self, member: &Member, cause: String, counted: bool) -> Outcome {
+        let releases_max = self.shop.options.release.releases_max;
+        if counted && release::is_spent(member.releases, releases_max) {
             Outcome::ReleasesSpent { cause }
         } else {
-            Outcome::Released { cause }
+            Outcome::Released { cause, counted }
         }
     }
 
@@ -399,21 +380,55 @@ impl Collection {
             max_retries: self.shop.options.rules.max_retries,
             at: self.now(),
         };
-        let markdown = (self.shop.report)(&facts);
-        let name = format!("{}.md", self.row.batch);
-        if let Err(error) = self.shop.ports.sink.write_report(&name, &markdown).await {
-            notices::LeftOnDisk { fault: &error }.emit();
-        }
-        let (batch, at) = (self.row.batch.clone(), self.now());
-        let record = RecordReport {
-            batch,
-            name,
-            markdown,
-            at,
-        };
-        answered(self.shop.peers.state.send(record).await)?;
+        self.shop.write_report(&facts).await?;
         Ok(())
     }
+}
+
+/// Reads a raw result file once to see which line answers whom.
+pub(super) async fn index_of(
+    shop: &Shop,
+    path: &Path,
+    keys: impl IntoIterator<Item = RecordKey>,
+) -> Result<Index, CollectionError> {
+    let mut index = Index::new(keys);
+    let mut reader = shop.ports.sink.open_raw(path).await?;
+    while let Some(lines) = reader.next_lines().await? {
+        let indexed = actix_rt::task::spawn_blocking(move || {
+            for line in &lines {
+                let place = RawLine {
+                    offset: line.offset,
+                    bytes: line.bytes,
+                };
+                index.add(place, line.text.as_deref());
+            }
+            index
+        });
+        index = indexed
+            .await
+            .expect("adding a line to the index does not panic");
+    }
+    Ok(index)
+}
+
+/// What the tokens of an answer cost, where the price is known.
+pub(super) fn priced(shop: &Shop, facts: AnswerFacts) -> AnswerFacts {
+    let price = shop.options.price.as_ref();
+    let cost_nanos = price.map(|price| crate::decide::cost::cost_nanos(price, &facts.tokens));
+    AnswerFacts {
+        cost_nanos,
+        ..facts
+    }
+}
+
+/// A download that our own disk stopped.
+fn disk_fault(path: &Path, error: ApiError) -> CollectionError {
+    CollectionError::Disk(SourceError {
+        path: path.to_string_lossy().into_owned(),
+        message: error.message,
+        missing: false,
+        disk: true,
+    })
 }
 
 /// Splits a list into runs of at most `size`.

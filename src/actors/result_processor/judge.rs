@@ -56,6 +56,8 @@ pub enum Judgement {
     /// Not the page's fault.
     Released {
         cause: String,
+        /// Whether it counts as a release of the page.
+        counted: bool,
     },
 }
 
@@ -92,7 +94,7 @@ fn judge_line(line: &RawText, validator: &Validator, rules: &JudgeRules) -> Opti
     };
     let raw_json = || shortened(text, rules.stored_response_bytes_max);
     let judgement = match verdict::read(&body) {
-        Reading::NotThePagesFault { cause } => Judgement::Released { cause },
+        Reading::NotThePagesFault { cause, counted } => Judgement::Released { cause, counted },
         Reading::Failed { error, message } => Judgement::Rejected(Box::new(FailureDetail {
             error,
             chain: message.clone(),

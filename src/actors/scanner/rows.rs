@@ -1,6 +1,6 @@
 //! Between what the tree and the state say and what the rules compare.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::actors::state::messages::{KnownPage, NewPage, Rechained, ScanChanges};
 use crate::decide::scan::{Comparison, Known, Label, Place};
@@ -127,4 +127,26 @@ fn new_page(book: &BookListing, place: Place) -> NewPage {
         waits_for,
         chain_ahead,
     }
+}
+
+/// Takes the pages of some books out of the changes.
+pub(super) fn leave_out(changes: &mut ScanChanges, books: &HashSet<String>) {
+    if books.is_empty() {
+        return;
+    }
+    let stays = |key: &RecordKey| !books.contains(key.book());
+    let ScanChanges {
+        register,
+        adopt,
+        requeue,
+        label_vanished,
+        rechain,
+        rescope,
+    } = changes;
+    register.retain(|page| stays(&page.key));
+    adopt.retain(|output| stays(&output.key));
+    requeue.retain(|(key, _event)| stays(key));
+    label_vanished.retain(stays);
+    rechain.retain(|page| stays(&page.key));
+    rescope.retain(stays);
 }

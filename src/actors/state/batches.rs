@@ -118,6 +118,7 @@ impl PlanBatch {
             model: Set(self.model.clone()),
             key_fingerprint: Set(self.key_fingerprint.to_string()),
             record_count: Set(signed(as_u64(members))),
+            tokens_estimated: Set(self.tokens.map(signed)),
             created_at: Set(at.clone()),
             updated_at: Set(at.clone()),
             ..Default::default()
@@ -184,6 +185,7 @@ struct MemberRow {
     attempt_number: i64,
     failures: i64,
     releases: i64,
+    batch_size_max: Option<i64>,
 }
 
 impl Apply for ListMembers {
@@ -201,7 +203,7 @@ pub(super) const MEMBERS: &str = "
     SELECT m.record_key, p.page_number,
            CASE WHEN p.batch_id = m.batch_id THEN p.stage END AS held_stage,
            f.uri, f.mime, f.expires_at, p.predecessor, q.stage AS predecessor_stage,
-           a.attempt_number, coalesce(n.count, 0) AS failures, p.releases
+           a.attempt_number, coalesce(n.count, 0) AS failures, p.releases, p.batch_size_max
     FROM batch_record_keys AS m
     JOIN pages AS p ON p.record_key = m.record_key
     JOIN attempts AS a ON a.batch_id = m.batch_id AND a.record_key = m.record_key
@@ -227,6 +229,7 @@ fn member(row: MemberRow) -> StateResult<Member> {
         attempt_number: small(row.attempt_number),
         failures: small(row.failures),
         releases: small(row.releases),
+        batch_size_max: row.batch_size_max.map(small),
         key: RecordKey::from(row.record_key),
     })
 }

@@ -6,15 +6,20 @@ use actix::Message;
 
 use crate::domain::attempt::{FailureDetail, Tally, Verdict};
 use crate::domain::batch::{BatchEvent, BatchState};
+use crate::domain::halt::{HaltReason, Pulse, Standing};
 use crate::domain::ids::{
     BatchId, KeyFingerprint, RecipeHash, RecordKey, RemoteName, RunId, ScopeToken, Sha256Hex,
 };
+use crate::domain::late::{LateEvent, LateState};
+use crate::domain::pace::Pace;
 use crate::domain::page::{IllegalTransition, PageEvent};
 use crate::domain::remote::{RemoteOutput, RemoteStats};
 use crate::domain::time::Timestamp;
 
+mod brakes;
 mod replies;
 
+pub use brakes::*;
 pub use replies::*;
 
 /// Why StateActor did not do what it was told. Nothing was changed.
@@ -30,6 +35,10 @@ pub enum StateError {
     CorruptRow { thing: String, fault: String },
     #[error("{open} pages of batch {batch} have no outcome yet")]
     StillOpen { batch: BatchId, open: u64 },
+    /// The disk below the database is full, read-only, gone or failing. StateActor waits for it; only
+    /// who comes when the state is being closed hears of it.
+    #[error("the disk of the database is at fault: {0}")]
+    Disk(String),
     #[error("database: {0}")]
     Db(String),
     #[error("the state is closed")]
@@ -101,7 +110,7 @@ messages! {
     /// First Uploaded pages (in no batch) whose file ends before `usable_until` become Discovered
     /// (their files to be deleted); then Discovered pages that are due become Uploading: in scope,
     /// held by no batch, and (when `chained`) waiting for no other page. Best first: priority,
-    /// longest chain ahead, key.
+    /// longest chain ahead, key. None while submission is halted.
     ClaimPages {
         run: RunId,
         scope: ScopeToken,
@@ -116,6 +125,10 @@ messages! {
 
     /// What came of claimed pages. A record for a page that is no longer Uploading is refused.
     RecordUploads { run: RunId, uploads: Vec<UploadRecord>, at: Timestamp } -> ();
+
+    /// Bytes of ours that count against the provider's store: images, lines and results, those of live
+    /// jobs by estimate.
+    HeldBytes { at: Timestamp } -> u64;
 
     /// Remote files of ours that nobody needs any more (state `deleting`), oldest first.
     ListDeletable { limit: u64, at: Timestamp } -> Vec<LedgerFile>;
@@ -142,6 +155,8 @@ messages! {
         model: String,
         key_fingerprint: KeyFingerprint,
         members: Vec<RecordKey>,
+        /// Estimated input tokens.
+        tokens: Option<u64>,
         at: Timestamp,
     } -> ();
 
@@ -197,6 +212,12 @@ messages! {
         at: Timestamp,
     } -> BatchState;
 
+    /// The provider does not show a live batch's job to the key that made it.
+    MarkUnreachable { batch: BatchId, note: String, at: Timestamp } -> ();
+
+    /// Settled batches that have no report yet: a crash came between. Oldest first.
+    ListUnreported { limit: u64 } -> Vec<Unreported>;
+
     /// Ends a batch without results: applies `event` (EndedEmpty, Withdrawn, SubmitImpossible,
     /// ResultsLost, Forgotten), one event a member, and `batch_size_max` to those that go back.
     /// Members that are not named keep their outcome; none may be left open.
@@ -232,6 +253,66 @@ messages! {
 
     /// Keeps the report of a batch.
     RecordReport { batch: BatchId, name: String, markdown: String, at: Timestamp } -> ();
+
+    // ---- jobs beside or after their batches ----
+
+    /// Begins to watch further jobs of these batches; gives how many are new.
+    WatchJobs { jobs: Vec<(RemoteName, BatchId)>, at: Timestamp } -> u64;
+
+    /// Batches whose job was made by a second create since then or later: an earlier one may yet turn
+    /// out to have made a job as well.
+    ListTwins { since: Timestamp } -> Vec<Twin>;
+
+    /// Jobs beside or after their batches in one state, the one looked at longest ago first.
+    ListLate { state: LateState, limit: u64 } -> Vec<LateJob>;
+
+    /// What a look at such a job showed.
+    RecordLateLook {
+        job: RemoteName,
+        remote_state: Option<String>,
+        output: Option<RemoteOutput>,
+        event: LateEvent,
+        note: String,
+        at: Timestamp,
+    } -> LateState;
+
+    /// The pages that such a job was to answer, as they stand now, sorted by key.
+    ListLateMembers { batch: BatchId } -> Vec<LateMember>;
+
+    /// What the answers of such a job are worth: pages that nothing else has completed are completed
+    /// by them, the others were paid twice. Changes nothing while a page is in flight elsewhere.
+    RecordLate {
+        job: RemoteName,
+        batch: BatchId,
+        raw: RawFile,
+        answers: Vec<LateAnswer>,
+        at: Timestamp,
+    } -> LateTally;
+
+    // ---- halts ----
+
+    /// Nothing is submitted from here on, for this reason. Of an open halt only the words and the
+    /// number of times change. Tells whether it is new.
+    Halt { reason: HaltReason, message: String, at: Timestamp } -> bool;
+
+    /// Ends open halts, all of them or those for these reasons; gives what ended. Failures in a row
+    /// are forgotten with a halt that they led to.
+    Resume { reasons: Option<Vec<HaltReason>>, by: ResumedBy, at: Timestamp } -> Vec<HaltRow>;
+
+    /// The open halts, oldest first.
+    ListHalts {} -> Vec<HaltRow>;
+
+    /// What was learned of the service for one model.
+    ReadPace { model: String } -> Pace;
+
+    /// Keeps what was learned.
+    KeepPace { model: String, pace: Pace, at: Timestamp } -> ();
+
+    /// How the last results were: `window` answers are looked at, to the end of a batch.
+    FeelPulse { window: u64 } -> Pulse;
+
+    /// How a recipe did in its first settled batches, as many as are asked for.
+    ListStanding { recipe: RecipeHash, batches: u64 } -> Standing;
 
     // ---- questions ----
 

@@ -13,9 +13,15 @@ pub mod read;
 pub mod rows;
 
 mod batches;
+mod disk;
+mod endings;
+mod halts;
+mod late;
+mod paces;
 mod pages;
 mod questions;
 mod remote_files;
+mod reports;
 mod results;
 mod runs;
 mod scan;
@@ -31,6 +37,7 @@ use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture};
 use sea_orm::{DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait};
 use tokio::sync::{mpsc, oneshot};
 
+use self::disk::DiskPatience;
 use self::messages::{Close, StateError, StateResult};
 use self::open::{OpenError, StateOptions, Store};
 
@@ -124,6 +131,7 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("uploaded in all", uploads::UPLOADED_TOTAL),
     ("list deletable", remote_files::DELETABLE),
     ("held bytes", remote_files::HELD_BYTES),
+    ("expected bytes", remote_files::EXPECTED_BYTES),
     ("open stages", questions::OPEN_STAGES),
     ("stages of a scope", questions::STAGES_OF_SCOPE),
     ("runnable", questions::RUNNABLE),
@@ -151,6 +159,7 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("rescope", scan::RESCOPE),
     ("note prompts", batches::NOTE_PROMPTS),
     ("decide attempts", results::DECIDE_ATTEMPTS),
+    ("last settled", halts::LAST_SETTLED),
 ];
 
 /// What the settings say about how changes are applied.
@@ -184,16 +193,25 @@ enum Kind {
     Close,
 }
 
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Applied {
+    Done,
+    /// Nothing is to be kept of it; its sender hears why.
+    Refused,
+}
+
 /// A queued message, whatever its type.
 trait Job: Send {
     fn kind(&self) -> Kind;
 
-    /// Applies the message, keeps its result, and says whether it succeeded.
+    /// Applies the message and keeps its result, which another application replaces. Fails only
+    /// when the disk is at fault: then no message is.
     fn apply<'a>(
         &'a mut self,
         tx: &'a DatabaseTransaction,
         rules: &'a Rules,
-    ) -> Pin<Box<dyn Future<Output = bool> + 'a>>;
+    ) -> Pin<Box<dyn Future<Output = StateResult<Applied>> + 'a>>;
 
     /// Answers the sender: with `failure`, or with the kept result.
     fn answer(self: Box<Self>, failure: Option<StateError>);
@@ -218,12 +236,19 @@ where
         &'a mut self,
         tx: &'a DatabaseTransaction,
         rules: &'a Rules,
-    ) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = StateResult<Applied>> + 'a>> {
         Box::pin(async move {
             let result = self.message.apply(tx, rules).await;
-            let succeeded = result.is_ok();
+            if let Err(StateError::Disk(fault)) = result {
+                return Err(StateError::Disk(fault));
+            }
+            let applied = if result.is_ok() {
+                Applied::Done
+            } else {
+                Applied::Refused
+            };
             self.result = Some(result);
-            succeeded
+            Ok(applied)
         })
     }
 
@@ -251,8 +276,8 @@ impl Job for Closing {
         &'a mut self,
         _tx: &'a DatabaseTransaction,
         _rules: &'a Rules,
-    ) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
-        Box::pin(async { true })
+    ) -> Pin<Box<dyn Future<Output = StateResult<Applied>> + 'a>> {
+        Box::pin(async { Ok(Applied::Done) })
     }
 
     fn answer(self: Box<Self>, failure: Option<StateError>) {
@@ -298,18 +323,42 @@ impl Engine {
         }
         let failure = match &mut self.store {
             None => Some(StateError::Closed),
-            Some(store) => match transact(store, &mut group, &self.rules).await {
-                Ok(()) => None,
-                Err(error) => {
-                    // Where a transaction ended by itself, the connection may count on one that
-                    // is not there. A new connection knows where it stands.
-                    store.reconnect().await;
-                    Some(error)
-                }
-            },
+            Some(store) => apply_group(store, &mut group, &self.rules).await.err(),
         };
         for job in group {
             job.answer(failure.clone());
+        }
+    }
+}
+
+/// Applies a group, as often as it takes: where the disk is at fault, everybody waits until it can
+/// be written again, and nothing is half applied meanwhile.
+async fn apply_group(
+    store: &mut Store,
+    group: &mut [Box<dyn Job>],
+    rules: &Rules,
+) -> StateResult<()> {
+    let mut patience = DiskPatience::default();
+    loop {
+        let Err(error) = transact(store, group, rules).await else {
+            patience.over();
+            return Ok(());
+        };
+        // Where a transaction ended by itself, the connection may count on one that is not there.
+        // A new connection knows where it stands.
+        let reconnected = store.reconnect().await;
+        let StateError::Disk(mut reason) = error else {
+            return Err(error);
+        };
+        let mut connected = reconnected;
+        loop {
+            patience.wait(&reason).await;
+            match connected {
+                Ok(()) => break,
+                Err(StateError::Disk(again)) => reason = again,
+                Err(error) => return Err(error),
+            }
+            connected = store.reconnect().await;
         }
     }
 }
@@ -328,14 +377,13 @@ async fn transact(store: &Store, group: &mut [Box<dyn Job>], rules: &Rules) -> S
     let transaction = store.connection().begin_with_options(options).await?;
     for job in group {
         if job.kind() == Kind::Read {
-            job.apply(&transaction, rules).await;
+            job.apply(&transaction, rules).await?;
             continue;
         }
         let savepoint = transaction.begin().await?;
-        if job.apply(&savepoint, rules).await {
-            savepoint.commit().await?;
-        } else {
-            savepoint.rollback().await?;
+        match job.apply(&savepoint, rules).await? {
+            Applied::Done => savepoint.commit().await?,
+            Applied::Refused => savepoint.rollback().await?,
         }
     }
     Ok(transaction.commit().await?)

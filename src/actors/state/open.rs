@@ -89,7 +89,7 @@ impl Store {
             path: path.to_owned(),
             fault: error.to_string(),
         };
-        let connection = connect(path).await.map_err(unusable)?;
+        let connection = connect(path, true).await.map_err(unusable)?;
         migrate(&connection).await.map_err(unusable)?;
         Ok(Store {
             path: path.to_owned(),
@@ -103,13 +103,13 @@ impl Store {
     }
 
     /// Replaces the connection. When that fails, the closed one stays and refuses everything until
-    /// the next try.
-    pub(super) async fn reconnect(&mut self) {
+    /// the next try. A database that is gone is not made anew: an empty one in its place would be
+    /// taken for a first start.
+    pub(super) async fn reconnect(&mut self) -> StateResult<()> {
         // What cannot be closed well is dropped all the same.
         let _ = self.connection.close_by_ref().await;
-        if let Ok(connection) = connect(&self.path).await {
-            self.connection = connection;
-        }
+        self.connection = connect(&self.path, false).await?;
+        Ok(())
     }
 
     /// Brings everything into the database file and lets go of it.
@@ -149,7 +149,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-async fn connect(path: &Path) -> Result<DatabaseConnection, DbErr> {
+async fn connect(path: &Path, may_create: bool) -> Result<DatabaseConnection, DbErr> {
     let file = path.to_owned();
     let mut options = ConnectOptions::new("sqlite:file");
     options
@@ -162,7 +162,7 @@ async fn connect(path: &Path) -> Result<DatabaseConnection, DbErr> {
         .map_sqlx_sqlite_opts(move |sqlite| {
             sqlite
                 .filename(&file)
-                .create_if_missing(true)
+                .create_if_missing(may_create)
                 .foreign_keys(true)
                 .busy_timeout(Duration::from_secs(5))
                 .pragma("journal_mode", "WAL")

@@ -15,7 +15,7 @@ use super::messages::{
 use super::remote_files::stored_file;
 use super::rows::{batch_output, batch_state, instant, maybe_instant};
 use super::sql::{maybe_text, number, optional_text, rows, small, text, unsigned};
-use super::{Apply, Rules, read};
+use super::{Apply, Rules, halts, read};
 use crate::domain::batch::BatchStage;
 use crate::domain::ids::{BatchId, KeyFingerprint, RecipeHash, RemoteName, ScopeToken, Sha256Hex};
 use crate::domain::page::PageStage;
@@ -55,6 +55,14 @@ pub(super) async fn list_batches(
         .limit(limit)
         .all(conn)
         .await?;
+    batch_rows(conn, found).await
+}
+
+/// Submissions as stages see them.
+pub(super) async fn batch_rows(
+    conn: &impl ConnectionTrait,
+    found: Vec<submissions::Model>,
+) -> StateResult<Vec<BatchRow>> {
     let names: Vec<&str> = found
         .iter()
         .filter_map(|row| row.lines_file.as_deref())
@@ -111,6 +119,8 @@ fn batch_row(
         submitted_at: when(&row.submitted_at)?,
         ended_at: when(&row.ended_at)?,
         terminal_seen_at: when(&row.terminal_seen_at)?,
+        unreachable_since: when(&row.unreachable_since)?,
+        tokens: row.tokens_estimated.map(unsigned),
         batch: BatchId::from(row.batch_id),
         display_name: row.display_name,
         model: row.model,
@@ -195,12 +205,14 @@ impl Apply for ListWork {
             batched: of(PageStage::Batched),
             validating: of(PageStage::Validating),
             live_batches: number(tx, LIVE_BATCHES, []).await?,
+            planned: number(tx, PLANNED_BATCHES, []).await?,
             runnable: runnable.min(RUNNABLE_COUNTED_MAX),
             due_at: maybe_instant("the next page that is due", due_at.as_deref())?,
             deletable: number(tx, DELETABLE_COUNT, []).await?,
             dead: of(PageStage::Dead),
             review: of(PageStage::Review),
             blocked,
+            halts: halts::open_halts(tx).await?,
         })
     }
 }
@@ -247,6 +259,8 @@ pub(super) const BLOCKED_OF_SCOPE: &str = "
 pub(super) const LIVE_BATCHES: &str = "
     SELECT count(*) FROM submissions
     WHERE state IN ('planned','submitting','in doubt','submitted','ready')";
+
+const PLANNED_BATCHES: &str = "SELECT count(*) FROM submissions WHERE state = 'planned'";
 
 pub(super) const DELETABLE_COUNT: &str = "
     SELECT count(*) FROM remote_files WHERE state = 'deleting'";

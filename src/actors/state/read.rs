@@ -56,6 +56,7 @@ pub async fn summarize(
     let last = "SELECT at FROM page_events ORDER BY id DESC LIMIT 1";
     let last_event_at = maybe_text(conn, last, []).await?;
     let oddities = "SELECT kind AS word, count(*) AS count FROM scan_oddities GROUP BY kind";
+    let (late_jobs, paid_twice) = super::late::late_sums(conn).await?;
     Ok(Summary {
         pages: stage_counts(conn, scope).await?,
         blocked,
@@ -69,8 +70,34 @@ pub async fn summarize(
         cost_nanos: unsigned(sums.cost_nanos.unwrap_or(0)),
         tokens: sums.tokens(),
         last_event_at: maybe_instant("the last event", last_event_at.as_deref())?,
+        halts: super::halts::open_halts(conn).await?,
+        unreachable: unreachable(conn).await?,
+        late_jobs,
+        paid_twice,
+        paces: super::paces::paces(conn).await?,
         run: latest_run(conn).await?,
     })
+}
+
+#[derive(FromQueryResult)]
+struct UnreachableRow {
+    batch_id: String,
+    unreachable_since: String,
+}
+
+async fn unreachable(conn: &impl ConnectionTrait) -> StateResult<Vec<(BatchId, Timestamp)>> {
+    let found: Vec<UnreachableRow> = rows(
+        conn,
+        "SELECT batch_id, unreachable_since FROM submissions
+         WHERE state = 'submitted' AND unreachable_since IS NOT NULL ORDER BY unreachable_since",
+        [],
+    )
+    .await?;
+    let batches = found.into_iter().map(|row| {
+        let since = instant("an unreachable batch", &row.unreachable_since)?;
+        Ok((BatchId::from(row.batch_id), since))
+    });
+    batches.collect()
 }
 
 /// Closed batches carry their sums; only the open ones are added up from their attempts.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use entity::remote_files;
 
 use super::messages::{
-    DeleteOutcome, FilePurpose, KnownFiles, LedgerFile, LedgerState, ListDeletable,
+    DeleteOutcome, FilePurpose, HeldBytes, KnownFiles, LedgerFile, LedgerState, ListDeletable,
     RecordDeletions, StateError, StateResult, StoredFile,
 };
 use super::rows::{corrupt, instant, word};
@@ -27,6 +27,18 @@ pub(super) async fn held_bytes(conn: &impl ConnectionTrait, at: Timestamp) -> St
 pub(super) const HELD_BYTES: &str = "
     SELECT sum(bytes) FROM remote_files
     WHERE state IN ('live','deleting','undeletable') AND expires_at > ?1";
+
+/// Bytes that count now or will: files, and the results that live jobs are going to put beside them.
+pub(super) async fn reserved_bytes(conn: &impl ConnectionTrait, at: Timestamp) -> StateResult<u64> {
+    let expected = number(conn, EXPECTED_BYTES, []).await?;
+    Ok(held_bytes(conn, at).await? + expected)
+}
+
+/// Until a results file is on our disk, a page's answer is taken for 8 KiB: a dense page of text with
+/// what surrounds it in a line.
+pub(super) const EXPECTED_BYTES: &str = "
+    SELECT sum(coalesce(raw_bytes, record_count * 8192)) FROM submissions
+    WHERE state IN ('submitting','in doubt','submitted','ready')";
 
 /// Inserts the images of pages. A name that is known already is refused: two pages of one file
 /// would be one text under two keys.
@@ -160,6 +172,15 @@ struct DeletableRow {
     purpose: String,
     key_fingerprint: String,
     job: Option<String>,
+}
+
+impl Apply for HeldBytes {
+    type Reply = u64;
+    const WRITES: bool = false;
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<u64> {
+        reserved_bytes(tx, self.at).await
+    }
 }
 
 impl Apply for ListDeletable {

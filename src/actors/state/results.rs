@@ -3,24 +3,23 @@
 use std::collections::HashMap;
 
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::OnConflict;
 use sea_orm::{DatabaseTransaction, EntityTrait, FromQueryResult};
 use serde_json::{Value, json};
 
-use entity::{remote_files, reports};
+use entity::remote_files;
 
 use super::batches::attempt_numbers;
 use super::messages::{
-    BeginCollect, Counted, FailedPage, FilePurpose, LedgerState, RecordReport, RecordVerdicts,
-    SettleBatch, Settled, StateError, StateResult, VerdictsRecorded,
+    BeginCollect, Counted, FailedPage, FilePurpose, LedgerState, RecordVerdicts, SettleBatch,
+    Settled, StateError, StateResult, VerdictsRecorded,
 };
 use super::pages::{Cause, Pages};
 use super::rows::word;
 use super::sql::{CHUNK_ROWS, execute_exactly, json_list, rows, signed, small, text, texts};
 use super::submits::{Submission, put_sums, put_tally, refuse_open, tally, token_sums};
 use super::uploads::{Failure, record_failures};
-use super::{Apply, Rules};
-use crate::domain::attempt::{AnswerFacts, Outcome, RawLine, Tokens, Verdict};
+use super::{Apply, Rules, halts};
+use crate::domain::attempt::{AnswerFacts, FailureDetail, Outcome, RawLine, Tokens, Verdict};
 use crate::domain::batch::{BatchEvent, BatchStage};
 use crate::domain::failure::ErrorType;
 use crate::domain::ids::RecordKey;
@@ -82,6 +81,8 @@ impl Apply for RecordVerdicts {
         let mut pages = Pages::load(tx, members.iter().map(|verdict| &verdict.key)).await?;
         let mut attempts = Vec::new();
         let mut failures = Vec::new();
+        let mut applied = Vec::new();
+        let mut spent = Vec::new();
         for verdict in members {
             let row = pages.row(&verdict.key)?;
             let is_open = pages.stage(&verdict.key)? == PageStage::Validating
@@ -91,15 +92,26 @@ impl Apply for RecordVerdicts {
             }
             self.judge(&mut pages, verdict, &submission)?;
             attempts.push(attempt_values(verdict));
-            if let Outcome::Rejected { failure, .. } = &verdict.outcome {
-                failures.push(self.failure(verdict, failure, &numbers));
+            applied.push(verdict);
+            match &verdict.outcome {
+                Outcome::Rejected { failure, .. } => {
+                    failures.push(self.failure(&verdict.key, failure, Counted::Yes, &numbers));
+                }
+                Outcome::ReleasesSpent { cause } => {
+                    spent.push((&verdict.key, FailureDetail::of_provider(cause)));
+                }
+                Outcome::Accepted { .. } | Outcome::Released { .. } => {}
             }
         }
         let unlocked = pages.write(tx, rules, self.at).await?;
+        halts::count_verdicts(tx, applied, self.at).await?;
         for chunk in attempts.chunks(CHUNK_ROWS) {
             let list = json_list(chunk.iter().cloned());
             let values = [list, text(&self.batch), text(self.at)];
             execute_exactly(tx, DECIDE_ATTEMPTS, values, chunk.len()).await?;
+        }
+        for (key, detail) in &spent {
+            failures.push(self.failure(key, detail, Counted::No, &numbers));
         }
         let recipe = Some(submission.row.recipe_hash.as_str());
         record_failures(tx, failures, recipe, Some(&submission.run()), self.at).await?;
@@ -144,10 +156,13 @@ impl RecordVerdicts {
                 row.releases = 0;
                 row.batch_size_max = None;
             }
-            Outcome::Released { cause: why } => {
+            Outcome::Released {
+                cause: why,
+                counted,
+            } => {
                 let event = PageEvent::Released { at: self.at };
                 let row = pages.apply(&verdict.key, &event, &cause, why)?;
-                row.releases += 1;
+                row.releases += i64::from(*counted);
             }
             Outcome::ReleasesSpent { cause: why } => {
                 let error = ErrorType::Api;
@@ -161,16 +176,17 @@ impl RecordVerdicts {
 
     fn failure<'a>(
         &'a self,
-        verdict: &'a Verdict,
-        detail: &'a crate::domain::attempt::FailureDetail,
+        key: &'a RecordKey,
+        detail: &'a FailureDetail,
+        counted: Counted,
         numbers: &HashMap<String, i64>,
     ) -> Failure<'a> {
         Failure {
-            key: &verdict.key,
+            key,
             batch: self.batch.as_str(),
-            attempt_number: numbers.get(verdict.key.as_str()).copied().unwrap_or(0),
+            attempt_number: numbers.get(key.as_str()).copied().unwrap_or(0),
             detail,
-            counted: Counted::Yes,
+            counted,
         }
     }
 }
@@ -181,20 +197,31 @@ fn attempt_values(verdict: &Verdict) -> Value {
         Outcome::Accepted { .. } => ("accepted", None, None),
         Outcome::Rejected { failure, .. } => (
             "rejected",
-            Some(failure.error.as_str()),
+            Some(failure.error),
             Some(failure.message.as_str()),
         ),
-        Outcome::Released { cause } | Outcome::ReleasesSpent { cause } => {
+        Outcome::Released { cause, .. } | Outcome::ReleasesSpent { cause } => {
             ("released", None, Some(cause.as_str()))
         }
     };
+    answer_values(&verdict.key, outcome, error, message, &verdict.facts)
+}
+
+/// The values of one answer, in the order in which the statements on attempts read them.
+pub(super) fn answer_values(
+    key: &RecordKey,
+    outcome: &str,
+    error: Option<ErrorType>,
+    message: Option<&str>,
+    facts: &AnswerFacts,
+) -> Value {
     let AnswerFacts {
         finish_reason,
         model_version,
         tokens,
         cost_nanos,
         raw_line,
-    } = &verdict.facts;
+    } = facts;
     let Tokens {
         prompt,
         cached,
@@ -204,9 +231,9 @@ fn attempt_values(verdict: &Verdict) -> Value {
     } = tokens;
     let line = raw_line.map(|RawLine { offset, bytes }| (signed(offset), signed(bytes)));
     json!([
-        verdict.key.as_str(),
+        key.as_str(),
         outcome,
-        error,
+        error.map(ErrorType::as_str),
         message,
         finish_reason,
         model_version,
@@ -280,7 +307,7 @@ struct FailedRow {
     stage: String,
 }
 
-async fn failed_pages(
+pub(super) async fn failed_pages(
     tx: &DatabaseTransaction,
     batch: &crate::domain::ids::BatchId,
 ) -> StateResult<Vec<FailedPage>> {
@@ -349,31 +376,4 @@ async fn note_results_file(
         .exec_without_returning(tx)
         .await?;
     Ok(())
-}
-
-impl Apply for RecordReport {
-    type Reply = ();
-
-    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<()> {
-        Submission::load(tx, &self.batch).await?;
-        let row = reports::ActiveModel {
-            batch_id: Set(self.batch.to_string()),
-            name: Set(self.name.clone()),
-            markdown: Set(self.markdown.clone()),
-            created_at: Set(self.at.to_string()),
-            updated_at: Set(self.at.to_string()),
-        };
-        let newest = OnConflict::column(reports::Column::BatchId)
-            .update_columns([
-                reports::Column::Name,
-                reports::Column::Markdown,
-                reports::Column::UpdatedAt,
-            ])
-            .to_owned();
-        reports::Entity::insert(row)
-            .on_conflict(newest)
-            .exec_without_returning(tx)
-            .await?;
-        Ok(())
-    }
 }

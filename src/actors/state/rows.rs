@@ -254,9 +254,11 @@ pub(super) fn event_details(event: &PageEvent, before: &PageRow) -> Value {
         PageEvent::FileExpired => json!({"file": before.image_file}),
         PageEvent::Packed { batch } => json!({"batch": batch.as_str()}),
         PageEvent::Released { at } => json!({"at": at.to_string()}),
+        PageEvent::BatchExpired { until } => json!({"until": until.to_string()}),
         PageEvent::UploadRefused { error }
         | PageEvent::PackRefused { error }
-        | PageEvent::ReleasesSpent { error } => json!({"error": error.as_str()}),
+        | PageEvent::ReleasesSpent { error }
+        | PageEvent::Isolated { error } => json!({"error": error.as_str()}),
         PageEvent::Accepted { output } | PageEvent::Adopted { output } => {
             json!({"output": output.as_str()})
         }
@@ -297,6 +299,12 @@ pub(super) fn sentence(event: &PageEvent) -> String {
         PageEvent::Packed { batch } => format!("in batch {batch}"),
         PageEvent::PackRefused { error } => format!("cannot be put into a request: {error}"),
         PageEvent::Released { .. } => "its batch ended without a verdict on it".to_owned(),
+        PageEvent::BatchExpired { until } => {
+            format!("its batch expired; it is sent again after {until}")
+        }
+        PageEvent::Isolated { error } => {
+            format!("alone in a batch that the provider does not take: {error}")
+        }
         PageEvent::ReleasesSpent { error } => {
             format!("its batches ended without a verdict too often: {error}")
         }

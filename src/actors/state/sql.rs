@@ -1,6 +1,6 @@
 //! The few ways in which this room talks SQL: a statement, its rows, and lists as one JSON parameter.
 
-use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, RuntimeErr, Statement, Value};
 
 use super::messages::{StateError, StateResult};
 
@@ -10,8 +10,30 @@ pub(super) const CHUNK_ROWS: usize = 1_000;
 
 impl From<DbErr> for StateError {
     fn from(error: DbErr) -> Self {
-        StateError::Db(error.to_string())
+        let text = error.to_string();
+        if is_disk_fault(&error) {
+            StateError::Disk(text)
+        } else {
+            StateError::Db(text)
+        }
     }
+}
+
+/// Whether an error is the disk's and not the statement's, by SQLite's primary result code.
+fn is_disk_fault(error: &DbErr) -> bool {
+    const READONLY: u32 = 8;
+    const IOERR: u32 = 10;
+    const FULL: u32 = 13;
+    const CANTOPEN: u32 = 14;
+    let (DbErr::Conn(cause) | DbErr::Exec(cause) | DbErr::Query(cause)) = error else {
+        return false;
+    };
+    let RuntimeErr::SqlxError(cause) = cause else {
+        return false;
+    };
+    let code = cause.as_database_error().and_then(|error| error.code());
+    code.and_then(|code| code.parse::<u32>().ok())
+        .is_some_and(|code| matches!(code & 0xff, READONLY | IOERR | FULL | CANTOPEN))
 }
 
 fn statement<const N: usize>(

@@ -7,16 +7,16 @@ use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, Qu
 use entity::{active_batches, submission_events, submissions};
 
 use super::messages::{
-    BeginSubmit, EndBatch, RecordLookup, RecordPoll, RecordSubmit, StateError, StateResult,
+    BeginSubmit, MarkUnreachable, RecordLookup, RecordPoll, RecordSubmit, StateError, StateResult,
 };
-use super::pages::{Cause, Pages, mark_deleting};
+use super::pages::mark_deleting;
 use super::rows::{TOKEN_SUMS, TokenSums, batch_state, corrupt, put_batch_state};
-use super::sql::{execute, execute_exactly, first, json_list, number, signed, text, unsigned};
-use super::{Apply, Rules};
+use super::sql::{execute, first, number, signed, text, unsigned};
+use super::{Apply, Rules, late};
 use crate::domain::attempt::Tally;
 use crate::domain::batch::{BatchEvent, BatchStage, BatchState, next};
 use crate::domain::ids::{BatchId, RunId};
-use crate::domain::page::{PageEvent, PageStage};
+use crate::domain::late::LateWhy;
 use crate::domain::remote::{RemoteBatchState, RemoteOutput, RemoteStats};
 use crate::domain::time::Timestamp;
 
@@ -350,6 +350,9 @@ impl Apply for RecordLookup {
                 .map_err(|error| corrupt(format!("batch '{}'", self.batch), error.to_string()))?;
             jobs.extend(self.extra.iter().map(ToString::to_string));
             change.extra_jobs = Set(serde_json::json!(jobs).to_string());
+            for job in &self.extra {
+                late::watch(tx, job, &self.batch, LateWhy::Extra, self.at).await?;
+            }
         }
         match &self.event {
             Some(event) => submission.record(tx, event, "", self.at, change).await,
@@ -368,6 +371,7 @@ impl Apply for RecordPoll {
         let submission = Submission::load(tx, &self.batch).await?;
         let mut change = submission.change(self.at);
         change.polled_at = Set(Some(self.at.to_string()));
+        change.unreachable_since = Set(None);
         change.remote_state = Set(Some(self.remote_state.clone()));
         let RemoteStats {
             requests,
@@ -419,68 +423,29 @@ impl Apply for RecordPoll {
     }
 }
 
-impl Apply for EndBatch {
-    type Reply = Tally;
+impl Apply for MarkUnreachable {
+    type Reply = ();
 
-    async fn apply(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<Tally> {
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<()> {
         let submission = Submission::load(tx, &self.batch).await?;
-        let after = next(&submission.state, &self.event)?;
-        if after.stage() != BatchStage::Abandoned {
-            return Err(StateError::Conflict(format!(
-                "event '{}' does not end batch '{}'",
-                self.event.as_str(),
-                self.batch
-            )));
+        submission.expect(BatchStage::Submitted)?;
+        if submission.row.unreachable_since.is_some() {
+            return Ok(());
         }
-        self.release_pages(tx, rules, &submission).await?;
-        let change = submission.change(self.at);
-        submission
-            .record(tx, &self.event, &self.note, self.at, change)
-            .await?;
-        tally(tx, &self.batch).await
+        let mut change = submission.change(self.at);
+        change.unreachable_since = Set(Some(self.at.to_string()));
+        submission.write(tx, change).await?;
+        let stage = BatchStage::Submitted;
+        let before = Some(stage);
+        note_history(
+            tx,
+            &self.batch,
+            before,
+            stage,
+            "unreachable",
+            &self.note,
+            self.at,
+        )
+        .await
     }
 }
-
-impl EndBatch {
-    async fn release_pages(
-        &self,
-        tx: &DatabaseTransaction,
-        rules: &Rules,
-        submission: &Submission,
-    ) -> StateResult<()> {
-        let run = submission.run();
-        let cause = Cause {
-            run: Some(&run),
-            batch: Some(&self.batch),
-        };
-        let mut pages = Pages::load(tx, self.pages.iter().map(|(key, _event)| key)).await?;
-        for (key, event) in &self.pages {
-            let fits = matches!(
-                event,
-                PageEvent::Released { .. } | PageEvent::ReleasesSpent { .. }
-            );
-            let held = pages.row(key)?.batch_id.as_deref() == Some(self.batch.as_str());
-            if !fits || !held {
-                return Err(StateError::Conflict(format!(
-                    "event '{}' of page '{key}' cannot end batch '{}'",
-                    event.as_str(),
-                    self.batch
-                )));
-            }
-            let row = pages.apply(key, event, &cause, &self.note)?;
-            row.releases += i64::from(self.counted);
-            if row.stage != PageStage::Dead.as_str() {
-                row.batch_size_max = self.batch_size_max.map(i64::from);
-            }
-        }
-        pages.write(tx, rules, self.at).await?;
-        let keys = json_list(self.pages.iter().map(|(key, _event)| key.as_str()));
-        let values = [keys, text(&self.batch), text(self.at), text(&self.note)];
-        execute_exactly(tx, RELEASE_ATTEMPTS, values, self.pages.len()).await?;
-        Ok(())
-    }
-}
-
-const RELEASE_ATTEMPTS: &str = "
-    UPDATE attempts SET outcome = 'released', message = ?4, decided_at = ?3
-    WHERE batch_id = ?2 AND record_key IN (SELECT value FROM json_each(?1)) AND outcome = 'pending'";

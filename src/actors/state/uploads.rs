@@ -13,7 +13,7 @@ use super::sql::{
     CHUNK_ROWS, execute, execute_exactly, first, json_list, rows, signed, small, text, texts,
     unsigned,
 };
-use super::{Apply, Rules, remote_files};
+use super::{Apply, Rules, halts, remote_files};
 use crate::domain::attempt::FailureDetail;
 use crate::domain::ids::{RecordKey, RunId};
 use crate::domain::page::{PageEvent, PageStage};
@@ -35,7 +35,11 @@ impl Apply for ClaimPages {
         } else {
             CLAIMABLE_UNCHAINED
         };
-        let room = self.ahead_max.saturating_sub(self.ahead(tx).await?);
+        let room = if halts::is_halted(tx).await? {
+            0
+        } else {
+            self.ahead_max.saturating_sub(self.ahead(tx).await?)
+        };
         let limit = self.limit.min(room);
         let values = [text(&self.scope), text(self.at), signed(limit).into()];
         let found: Vec<ClaimRow> = rows(tx, sql, values).await?;
@@ -57,7 +61,7 @@ impl Apply for ClaimPages {
         pages.write(tx, rules, self.at).await?;
         Ok(Claimed {
             pages: claimed,
-            remote_bytes: remote_files::held_bytes(tx, self.at).await?,
+            remote_bytes: remote_files::reserved_bytes(tx, self.at).await?,
         })
     }
 }

@@ -32,7 +32,10 @@ pub(super) struct Deletion {
 /// What a round of deletions did.
 pub(super) struct Deleted {
     pub asked: usize,
+    /// Files that will not be asked for again.
     pub gone: usize,
+    /// Files of these whose bytes are free.
+    pub freed: usize,
 }
 
 /// Files that one round asks for, for each deletion that may run side by side.
@@ -46,7 +49,11 @@ impl Deletion {
         let due = answered(self.state.send(ListDeletable { limit, at: self.at }).await)?;
         let asked = due.len();
         if asked == 0 {
-            return Ok(Deleted { asked: 0, gone: 0 });
+            return Ok(Deleted {
+                asked: 0,
+                gone: 0,
+                freed: 0,
+            });
         }
         let (files, batches, at) = (&self.files, &self.batches, self.at);
         let ours = &self.key_fingerprint;
@@ -55,10 +62,13 @@ impl Deletion {
             .buffer_unordered(self.limit.max(1))
             .collect()
             .await;
-        let gone = outcomes
-            .iter()
-            .filter(|(_name, outcome)| !matches!(outcome, DeleteOutcome::Later { .. }))
-            .count();
+        let count = |wanted: fn(&DeleteOutcome) -> bool| {
+            let wanted = outcomes.iter().filter(|(_name, outcome)| wanted(outcome));
+            wanted.count()
+        };
+        let gone = count(|outcome| !matches!(outcome, DeleteOutcome::Later { .. }));
+        let freed =
+            count(|outcome| matches!(outcome, DeleteOutcome::Deleted | DeleteOutcome::Gone));
         answered(
             self.state
                 .send(RecordDeletions {
@@ -67,7 +77,7 @@ impl Deletion {
                 })
                 .await,
         )?;
-        Ok(Deleted { asked, gone })
+        Ok(Deleted { asked, gone, freed })
     }
 }
 
@@ -97,7 +107,7 @@ async fn delete_one(
             Next::Transient
             | Next::Throttled { .. }
             | Next::NotReady
-            | Next::Unauthorized
+            | Next::Account(_)
             | Next::Garbled
             | Next::Local => DeleteOutcome::Later {
                 until: at.plus(DELETE_AGAIN_AFTER),

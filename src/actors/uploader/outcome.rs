@@ -1,12 +1,34 @@
-//! What the state is told of an upload that has ended.
+//! How an upload ends, and what the state is told of it.
 
-use crate::actors::state::messages::{Counted, StoredFile, UploadRecord};
+use actix::Addr;
+
+use super::transfer::{Transfer, TransferError};
+use crate::actors::brake;
+use crate::actors::state::StateActor;
+use crate::actors::state::messages::{Counted, StateError, StoredFile, UploadRecord};
 use crate::decide::retry::UploadEnd;
 use crate::domain::attempt::FailureDetail;
 use crate::domain::failure::ErrorType;
 use crate::domain::ids::RecordKey;
 use crate::domain::image::{ImageFacts, ImageFault};
 use crate::domain::page::{PageEvent, StoredImage};
+use crate::ports::clock::Clock;
+use crate::ports::file_api::Upload;
+
+/// Sends one file; a refusal that speaks of the account halts submission.
+pub async fn send(
+    transfer: &Transfer,
+    upload: &Upload,
+    state: &Addr<StateActor>,
+    clock: &dyn Clock,
+) -> Result<Result<StoredFile, TransferError>, StateError> {
+    let sent = transfer.send(upload).await;
+    if let Err(failed) = &sent {
+        brake::heed(state, &failed.last, clock.now()).await?;
+    }
+    Ok(sent)
+}
+use crate::domain::time::Timestamp;
 
 /// The image is in the store.
 pub fn stored(key: RecordKey, file: StoredFile, facts: ImageFacts) -> UploadRecord {
@@ -34,6 +56,18 @@ pub fn image_refused(key: RecordKey, fault: &ImageFault) -> UploadRecord {
         failure: Some((failure(error, fault.to_string()), Counted::Yes)),
         cycle_spent: false,
         note: fault.to_string(),
+    }
+}
+
+/// Our own disk does not give the image now; nothing is held against the page.
+pub fn disk_failed(key: RecordKey, until: Timestamp, reason: &str) -> UploadRecord {
+    UploadRecord {
+        key,
+        event: PageEvent::UploadDeferred { until: Some(until) },
+        stored: None,
+        failure: None,
+        cycle_spent: false,
+        note: reason.to_owned(),
     }
 }
 

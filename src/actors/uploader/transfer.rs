@@ -1,6 +1,6 @@
 //! One file to the provider's store, with tries, pauses and the wait until it may be used.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -55,6 +55,8 @@ pub struct Transfer {
     files: Rc<dyn FileApi>,
     clock: Rc<dyn Clock>,
     gate: Option<Gate>,
+    /// Bytes of files that are being sent and are not in the state's ledger yet.
+    reserved: Cell<u64>,
 }
 
 /// Lets upload starts pass at the configured rate. Those who wait stand in one line, and only the
@@ -76,7 +78,26 @@ impl Transfer {
             files,
             clock,
             gate,
+            reserved: Cell::new(0),
         }
+    }
+
+    /// Counts a file that is about to be sent, until it is recorded or given up.
+    pub fn reserve(&self, bytes: u64) {
+        self.reserved.set(self.reserved.get() + bytes);
+    }
+
+    /// The file is in the ledger, or never will be.
+    pub fn release(&self, bytes: u64) {
+        let before = self.reserved.get();
+        let left = before.checked_sub(bytes);
+        self.reserved
+            .set(left.expect("what is released was reserved"));
+    }
+
+    /// Bytes of all files under way, whoever sends them.
+    pub fn reserved(&self) -> u64 {
+        self.reserved.get()
     }
 
     /// Sends one file until it may be used, or the tries are spent.

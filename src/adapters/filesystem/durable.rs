@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::ports::page_source::SourceError;
 
 /// An error about a path.
@@ -12,7 +14,42 @@ pub(super) fn fault(path: &Path, error: &io::Error) -> SourceError {
         path: path.display().to_string(),
         message: error.to_string(),
         missing: error.kind() == io::ErrorKind::NotFound,
+        disk: is_disk_fault(error),
     }
+}
+
+/// Whether an error is the disk's, and not that of the one file that was asked for: an input or
+/// output error, a stale handle, no space, a read-only or vanished file system, and whatever else
+/// does not speak of this very name.
+pub(super) fn is_disk_fault(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| {
+        !matches!(
+            Errno::from_raw_os_error(code),
+            Errno::NOENT
+                | Errno::ACCESS
+                | Errno::PERM
+                | Errno::ISDIR
+                | Errno::NOTDIR
+                | Errno::LOOP
+                | Errno::NAMETOOLONG
+                | Errno::INVAL
+        )
+    })
+}
+
+/// Why a folder that should hold something cannot be relied on now, if so.
+pub(super) fn gone(folder: &Path) -> Option<SourceError> {
+    let first = fs::read_dir(folder).and_then(|mut entries| entries.next().transpose());
+    let found = match first {
+        Ok(Some(_entry)) => return None,
+        Ok(None) => refusal(folder, "the folder is empty: is its file system mounted?"),
+        Err(error) => fault(folder, &error),
+    };
+    Some(SourceError {
+        missing: false,
+        disk: true,
+        ..found
+    })
 }
 
 /// An error about a path that no system call made.
@@ -21,6 +58,7 @@ pub(super) fn refusal(path: &Path, message: &str) -> SourceError {
         path: path.display().to_string(),
         message: message.to_owned(),
         missing: false,
+        disk: false,
     }
 }
 

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::durable::{gone, is_disk_fault};
 use super::image_end::{JpegEnd, heif_fault, png_fault, webp_fault};
 use crate::domain::ids::{RecordKey, Sha256Hex};
 use crate::domain::image::{ImageFacts, ImageFault, ImageType};
 use crate::domain::layout::Layout;
+use crate::ports::page_source::SourceError;
 
 const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "heic", "heif"];
 /// How much of a file says what it is.
@@ -25,9 +27,30 @@ pub(super) fn find_and_check(
     key: &RecordKey,
     bytes_max: u64,
 ) -> Result<(PathBuf, ImageFacts), ImageFault> {
-    let path = find(root, layout, key)?;
-    let facts = check(&path, bytes_max)?;
-    Ok((path, facts))
+    let checked = find(root, layout, key).and_then(|path| {
+        let facts = check(&path, bytes_max)?;
+        Ok((path, facts))
+    });
+    checked.map_err(|fault| match fault {
+        ImageFault::Missing { .. } | ImageFault::Unreadable { .. } => match gone(root) {
+            Some(SourceError { path, message, .. }) => ImageFault::Disk {
+                path,
+                detail: message,
+            },
+            None => fault,
+        },
+        other => other,
+    })
+}
+
+/// A failed look at a file: the disk's fault, or that of the file.
+fn unreadable(path: &Path, error: &io::Error) -> ImageFault {
+    let (path, detail) = (path.display().to_string(), error.to_string());
+    if is_disk_fault(error) {
+        ImageFault::Disk { path, detail }
+    } else {
+        ImageFault::Unreadable { path, detail }
+    }
 }
 
 fn find(root: &Path, layout: &Layout, key: &RecordKey) -> Result<PathBuf, ImageFault> {
@@ -39,14 +62,22 @@ fn find(root: &Path, layout: &Layout, key: &RecordKey) -> Result<PathBuf, ImageF
         .with_extension("");
     // Listing a folder for each of its pages would be slow where a folder has many; names in one
     // case are simply tried.
-    let mut found: Vec<PathBuf> = EXTENSIONS
-        .iter()
-        .flat_map(|extension| [(*extension).to_owned(), extension.to_ascii_uppercase()])
-        .map(|extension| stem.with_extension(extension))
-        .filter(|path| fs::symlink_metadata(path).is_ok())
-        .collect();
+    let mut found: Vec<PathBuf> = Vec::new();
+    for extension in EXTENSIONS {
+        for extension in [extension.to_owned(), extension.to_ascii_uppercase()] {
+            let path = stem.with_extension(extension);
+            match fs::symlink_metadata(&path) {
+                Ok(_there) => found.push(path),
+                Err(error) if is_disk_fault(&error) => return Err(unreadable(&path, &error)),
+                Err(_absent) => {}
+            }
+        }
+    }
     if found.is_empty() {
-        found = list(&stem);
+        found = match list(&stem) {
+            Err(error) if is_disk_fault(&error) => return Err(unreadable(&stem, &error)),
+            listed => listed.unwrap_or_default(),
+        };
     }
     if found.len() > 1 {
         // Where the file system does not tell cases apart, one file answers to two names.
@@ -70,15 +101,18 @@ fn find(root: &Path, layout: &Layout, key: &RecordKey) -> Result<PathBuf, ImageF
 }
 
 /// The images of a stem in its folder, whatever the case of their extensions.
-fn list(stem: &Path) -> Vec<PathBuf> {
+fn list(stem: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
     let Some(folder) = stem.parent() else {
-        return Vec::new();
+        return Ok(found);
     };
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .map(|entry| entry.path())
-        .filter(|path| path.with_extension("") == stem && is_image_name(path))
-        .collect()
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.with_extension("") == stem && is_image_name(&path) {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }
 
 fn is_image_name(path: &Path) -> bool {
@@ -90,13 +124,9 @@ fn is_image_name(path: &Path) -> bool {
 /// Checks an image: kind by its first bytes, size, dimensions, end, hash.
 fn check(path: &Path, bytes_max: u64) -> Result<ImageFacts, ImageFault> {
     let shown = path.display().to_string();
-    let unreadable = |detail: String| ImageFault::Unreadable {
-        path: path.display().to_string(),
-        detail,
-    };
-    let found = fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
+    let found = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
     if !found.is_file() {
-        return Err(unreadable("not a regular file".to_owned()));
+        return Err(unreadable(path, &io::Error::other("not a regular file")));
     }
     let length = found.len();
     if length == 0 {
@@ -109,10 +139,11 @@ fn check(path: &Path, bytes_max: u64) -> Result<ImageFacts, ImageFault> {
             limit: bytes_max,
         });
     }
-    let mut file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
-    let scan = scan(&mut file).map_err(|error| unreadable(error.to_string()))?;
+    let mut file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    let scan = scan(&mut file).map_err(|error| unreadable(path, &error))?;
     if scan.bytes != length {
-        return Err(unreadable("it changed while it was read".to_owned()));
+        let changed = io::Error::other("it changed while it was read");
+        return Err(unreadable(path, &changed));
     }
     let mime = image_type(&scan.head).ok_or_else(|| ImageFault::Unsupported(shown.clone()))?;
     let damaged = |detail: String| ImageFault::Damaged {
@@ -129,6 +160,7 @@ fn check(path: &Path, bytes_max: u64) -> Result<ImageFacts, ImageFault> {
     match fault {
         Ok(None) => {}
         Ok(Some(detail)) => return Err(damaged(detail)),
+        Err(error) if is_disk_fault(&error) => return Err(unreadable(path, &error)),
         // The walk asks only for bytes that the file should have.
         Err(error) => return Err(damaged(error.to_string())),
     }

@@ -7,8 +7,10 @@
 mod durable;
 mod image;
 mod image_end;
+mod leftovers;
 mod outputs;
 mod raw;
+mod room;
 mod sink;
 mod source;
 mod spool;

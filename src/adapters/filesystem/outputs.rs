@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::durable::{
     create_folder, create_folders, fault, folder_of, refusal, replace, sync_folder,
 };
+use super::leftovers::{Swept, sweep_outputs};
 use super::source::FilesystemOptions;
 use crate::domain::ids::{RecordKey, Sha256Hex};
 use crate::ports::page_source::SourceError;
@@ -21,6 +22,7 @@ use crate::ports::result_sink::Written;
 pub(super) fn write_all(
     options: &FilesystemOptions,
     outputs: &[(RecordKey, Vec<u8>)],
+    swept: &Swept,
 ) -> Vec<Result<Written, SourceError>> {
     let mut paths = Vec::with_capacity(outputs.len());
     let mut seen = BTreeSet::new();
@@ -35,6 +37,7 @@ pub(super) fn write_all(
         });
         paths.push(path);
     }
+    sweep_outputs(swept, folders.keys().map(PathBuf::as_path));
     let mut written = in_parallel(options.writers, outputs.len(), |at| {
         let path = paths[at].as_ref().map_err(Clone::clone)?;
         let content = &outputs[at].1;

@@ -1,17 +1,21 @@
 //! What is written: outputs, revisions, spooled requests, reports; and where raw results stand.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 
-use super::durable::{blocking, create_folders, fault, folder_of, refusal, replace, sync_folder};
+use super::durable::{
+    blocking, create_folders, fault, folder_of, gone, refusal, replace, sync_folder,
+};
 use super::source::{Filesystem, FilesystemOptions};
-use super::{outputs, raw, spool};
+use super::{leftovers, outputs, raw, room, spool};
 use crate::domain::ids::{BatchId, RecordKey};
 use crate::ports::page_source::SourceError;
 use crate::ports::result_sink::{RawReader, ResultSink, Spool, Written};
@@ -25,9 +29,46 @@ impl ResultSink for Filesystem {
         let count = outputs.len();
         let options = Arc::clone(&self.options);
         let root = options.output_dir.clone();
-        blocking(&root, move || Ok(outputs::write_all(&options, &outputs)))
-            .await
-            .unwrap_or_else(|error| vec![Err(error); count])
+        let (has_outputs, swept) = (Arc::clone(&self.has_outputs), Arc::clone(&self.swept));
+        blocking(&root, move || {
+            // What was there and is not must be unmounted: written here, the outputs would be lost
+            // behind it when it is back.
+            let unmounted = has_outputs
+                .load(Ordering::Relaxed)
+                .then(|| gone(&options.output_dir))
+                .flatten();
+            if let Some(fault) = unmounted {
+                let message = format!("{}; if it is, put any file into it", fault.message);
+                return Err(SourceError { message, ..fault });
+            }
+            let written = outputs::write_all(&options, &outputs, &swept);
+            if written.iter().any(Result::is_ok) {
+                has_outputs.store(true, Ordering::Relaxed);
+            }
+            Ok(written)
+        })
+        .await
+        .unwrap_or_else(|error| vec![Err(error); count])
+    }
+
+    fn expect_outputs(&self) {
+        self.has_outputs.store(true, Ordering::Relaxed);
+    }
+
+    async fn room(&self) -> Result<(), SourceError> {
+        let options = Arc::clone(&self.options);
+        let folder = options.work_dir.clone();
+        blocking(&folder, move || {
+            room::check(&options.work_dir, options.free_bytes_min)
+        })
+        .await
+    }
+
+    async fn remove_leftovers(&self, keep: &[BatchId]) -> Result<u64, SourceError> {
+        let keep: HashSet<PathBuf> = keep.iter().map(|batch| self.spool_path(batch)).collect();
+        let options = Arc::clone(&self.options);
+        let folder = options.work_dir.clone();
+        blocking(&folder, move || leftovers::remove(&options.work_dir, &keep)).await
     }
 
     async fn retire_output(&self, key: &RecordKey) -> Result<(), SourceError> {

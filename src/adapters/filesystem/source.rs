@@ -4,10 +4,12 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 
-use super::durable::{blocking, fault, refusal};
+use super::durable::{blocking, fault, gone, refusal};
+use super::leftovers::Swept;
 use super::{image, walk};
 use crate::domain::ids::RecordKey;
 use crate::domain::image::{ImageFacts, ImageFault};
@@ -32,12 +34,17 @@ pub struct FilesystemOptions {
     pub line_bytes_max: u64,
     /// How many threads write outputs; syncing profits from about 16.
     pub writers: usize,
+    /// Free space that is left on the disk of the work folder, in bytes.
+    pub free_bytes_min: u64,
 }
 
 /// Reads and writes the folders of one project.
 #[derive(Debug, Clone)]
 pub struct Filesystem {
     pub(super) options: Arc<FilesystemOptions>,
+    /// Whether outputs are known to be there: from a walk, a write, or the state.
+    pub(super) has_outputs: Arc<AtomicBool>,
+    pub(super) swept: Arc<Swept>,
 }
 
 impl Filesystem {
@@ -45,6 +52,8 @@ impl Filesystem {
     pub fn new(options: FilesystemOptions) -> Self {
         Filesystem {
             options: Arc::new(options),
+            has_outputs: Arc::default(),
+            swept: Arc::default(),
         }
     }
 
@@ -55,14 +64,20 @@ impl Filesystem {
             .path(root, key, "json")
             .map_err(|error| refusal(root, &error.to_string()))?;
         let place = path.clone();
-        blocking(&place, move || read_bounded(&path, TEXT_BYTES_MAX)).await
+        let root = root.to_path_buf();
+        blocking(&place, move || {
+            // Where the whole folder is gone, no single file of it is missing.
+            read_bounded(&path, TEXT_BYTES_MAX).map_err(|error| gone(&root).unwrap_or(error))
+        })
+        .await
     }
 }
 
 #[async_trait(?Send)]
 impl PageSource for Filesystem {
     async fn walk(&self, scope: &Scope) -> Result<Box<dyn Walk>, SourceError> {
-        walk::start(Arc::clone(&self.options), scope.clone()).await
+        let has_outputs = Arc::clone(&self.has_outputs);
+        walk::start(Arc::clone(&self.options), scope.clone(), has_outputs).await
     }
 
     async fn label(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError> {
@@ -71,6 +86,11 @@ impl PageSource for Filesystem {
 
     async fn output(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError> {
         self.text(&self.options.output_dir, key).await
+    }
+
+    async fn output_folder(&self) -> Result<(), SourceError> {
+        let root = self.options.output_dir.clone();
+        blocking(&root.clone(), move || gone(&root).map_or(Ok(()), Err)).await
     }
 
     async fn image(&self, key: &RecordKey) -> Result<(PathBuf, ImageFacts), ImageFault> {
@@ -87,7 +107,7 @@ impl PageSource for Filesystem {
         })
         .await
         .unwrap_or_else(|_| {
-            Err(ImageFault::Unreadable {
+            Err(ImageFault::Disk {
                 path: root,
                 detail: "the work on the image was cut off".to_owned(),
             })

@@ -1,7 +1,7 @@
 //! A lines file being written: under a temporary name until it is whole.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -48,6 +48,13 @@ pub(super) async fn create(path: PathBuf) -> Result<Box<dyn Spool>, SourceError>
     Ok(Box::new(SpoolFile { path, open }))
 }
 
+/// A write that failed: the file is of no use any more, and its space may be what is missing.
+fn given_up(path: &Path, error: &io::Error) -> SourceError {
+    // The next try begins afresh, whether or not this one can be removed.
+    let _ = fs::remove_file(unfinished(path));
+    fault(path, error)
+}
+
 impl SpoolFile {
     fn take(&mut self) -> Result<Open, SourceError> {
         self.open
@@ -64,7 +71,7 @@ impl Spool for SpoolFile {
         let written = blocking(&self.path, move || {
             open.file
                 .write_all(&bytes)
-                .map_err(|error| fault(&path, &error))?;
+                .map_err(|error| given_up(&path, &error))?;
             open.hasher.update(&bytes);
             open.bytes += bytes.len() as u64;
             Ok(open)
@@ -82,7 +89,7 @@ impl Spool for SpoolFile {
                 .sync_all()
                 .and_then(|()| fs::rename(unfinished(&path), &path))
                 .and_then(|()| sync_folder(folder_of(&path)));
-            renamed.map_err(|error| fault(&path, &error))?;
+            renamed.map_err(|error| given_up(&path, &error))?;
             Ok(Written {
                 sha256: Sha256Hex::new(hex::encode(open.hasher.finalize())),
                 bytes: open.bytes,

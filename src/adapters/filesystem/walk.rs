@@ -9,11 +9,12 @@ use std::fs::{self, DirEntry, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::durable::{blocking, fault};
+use super::durable::{blocking, fault, gone, is_disk_fault};
 use super::source::FilesystemOptions;
 use super::walk_book;
 use crate::domain::layout::Layout;
@@ -33,19 +34,17 @@ impl Walk for Chunks {
     }
 }
 
-/// Starts a walk; fails when the label folder cannot be listed.
+/// Starts a walk; fails when the label folder cannot be listed or is empty.
 pub(super) async fn start(
     options: Arc<FilesystemOptions>,
     scope: Scope,
+    has_outputs: Arc<AtomicBool>,
 ) -> Result<Box<dyn Walk>, SourceError> {
     let root = options.label_dir.clone();
     let listed = root.clone();
-    let real = blocking(&root, move || {
-        let real = fs::canonicalize(&listed).and_then(|real| {
-            fs::read_dir(&listed)?;
-            Ok(real)
-        });
-        real.map_err(|error| fault(&listed, &error))
+    let real = blocking(&root, move || match gone(&listed) {
+        Some(fault) => Err(fault),
+        None => fs::canonicalize(&listed).map_err(|error| fault(&listed, &error)),
     })
     .await?;
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
@@ -53,6 +52,7 @@ pub(super) async fn start(
         let mut walker = Walker {
             options: &options,
             scope: &scope,
+            has_outputs: &has_outputs,
             sender,
             chunk: Vec::new(),
             items: 0,
@@ -71,6 +71,7 @@ struct Unwanted;
 struct Walker<'a> {
     options: &'a FilesystemOptions,
     scope: &'a Scope,
+    has_outputs: &'a AtomicBool,
     sender: mpsc::Sender<Vec<Found>>,
     chunk: Vec<Found>,
     items: usize,
@@ -100,7 +101,7 @@ impl Walker<'_> {
         let entries = match entries(&path) {
             Ok(entries) => entries,
             Err(error) => {
-                return self.odd(OddityKind::Unreadable, levels, None, &error.to_string());
+                return self.odd(unreadable(&error), levels, None, &error.to_string());
             }
         };
         let mut folders = BTreeMap::new();
@@ -147,7 +148,7 @@ impl Walker<'_> {
             Ok(here.join(&levels[levels.len() - 1]))
         };
         let outcome = match target {
-            Err(error) => self.odd(OddityKind::Unreadable, levels, None, &error.to_string()),
+            Err(error) => self.odd(unreadable(&error), levels, None, &error.to_string()),
             Ok(target) if is_link && leads_back(&target, real) => {
                 let detail = format!("it leads to {}", target.display());
                 self.odd(OddityKind::LinkLoop, levels, None, &detail)
@@ -213,6 +214,9 @@ impl Walker<'_> {
         self.items += oddities.len();
         self.chunk.extend(oddities.into_iter().map(Found::Oddity));
         if let Some(listing) = listing {
+            if !listing.outputs.is_empty() {
+                self.has_outputs.store(true, Ordering::Relaxed);
+            }
             self.items += listing.labels.len() + 1;
             self.chunk.push(Found::Book(listing));
         }
@@ -310,6 +314,15 @@ pub(super) fn oddity(
         path,
         kind,
         detail: detail.to_owned(),
+    }
+}
+
+/// What a folder is that could not be listed.
+pub(super) fn unreadable(error: &io::Error) -> OddityKind {
+    if is_disk_fault(error) {
+        OddityKind::DiskFault
+    } else {
+        OddityKind::Unreadable
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 
 use super::durable::is_temporary;
 use super::source::FilesystemOptions;
-use super::walk::{Entry, encoded, entries, kind, oddity, path_of};
+use super::walk::{Entry, encoded, entries, kind, oddity, path_of, unreadable};
 use crate::domain::layout::page_number;
 use crate::ports::page_source::{BookListing, ListedPage, Oddity, OddityKind};
 
@@ -21,8 +21,8 @@ struct Labels {
 }
 
 /// Lists a book, whatever the run's filters say of its pages: a page that is out of scope is still
-/// there, and the rules tell the one from the other; `None` when its label folder cannot be listed, or when what makes it a book has
-/// no key.
+/// there, and the rules tell the one from the other; `None` when its label folder or its output folder
+/// cannot be listed, or when what makes it a book has no key.
 pub(super) fn list(
     options: &FilesystemOptions,
     levels: &[String],
@@ -33,7 +33,7 @@ pub(super) fn list(
     } = match labels(options, levels) {
         Ok(labels) => labels,
         Err(error) => {
-            let odd = oddity(OddityKind::Unreadable, levels, None, &error.to_string());
+            let odd = oddity(unreadable(&error), levels, None, &error.to_string());
             return (None, vec![odd]);
         }
     };
@@ -74,8 +74,16 @@ pub(super) fn list(
             )),
         }
     }
-    outputs(options, levels, &known, &mut listing, &mut oddities);
-    (Some(listing), oddities)
+    match outputs(options, levels, &known, &mut listing, &mut oddities) {
+        Ok(()) => (Some(listing), oddities),
+        // Without its outputs every page of the book would look undone, and be paid for again; and
+        // what cannot be listed could not be written either.
+        Err(error) => {
+            let detail = format!("its output folder: {error}");
+            oddities.push(oddity(OddityKind::DiskFault, levels, None, &detail));
+            (None, oddities)
+        }
+    }
 }
 
 fn labels(options: &FilesystemOptions, levels: &[String]) -> io::Result<Labels> {
@@ -128,15 +136,11 @@ fn outputs(
     known: &BTreeSet<String>,
     listing: &mut BookListing,
     oddities: &mut Vec<Oddity>,
-) {
+) -> io::Result<()> {
     let entries = match entries(&path_of(&options.output_dir, levels)) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-        Err(error) => {
-            let detail = format!("its output folder: {error}");
-            oddities.push(oddity(OddityKind::Unreadable, levels, None, &detail));
-            return;
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
     };
     for entry in entries {
         let name = entry.file_name();
@@ -159,4 +163,5 @@ fn outputs(
         listing.outputs.extend(encoded(&options.layout, stem));
     }
     listing.outputs.sort();
+    Ok(())
 }

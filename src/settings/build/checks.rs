@@ -118,6 +118,13 @@ pub fn between_settings(settings: &Settings, faults: &mut Vec<Fault>) {
             "raise it or lower the other",
         ));
     }
+    if batch.slow_after > batch.stop_after {
+        faults.push(Fault::new(
+            "batch.stop_after_hours",
+            "is below batch.slow_after_hours",
+            "raise it or lower the other",
+        ));
+    }
     if settings.files.image_bytes_max > settings.files.storage_budget_bytes {
         faults.push(Fault::new(
             "files.image_bytes_max",

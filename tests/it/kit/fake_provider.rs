@@ -65,8 +65,10 @@ pub struct Record {
     pub deletes: VecDeque<Script>,
     /// Jobs that the list does not show yet.
     pub hidden: bool,
-    /// Jobs on one page of the list; all of them when it is `None`.
+    pub file_lists: VecDeque<Script>,
+    /// Jobs, or files, on one page of their list; all of them when it is `None`.
     pub list_page: Option<usize>,
+    pub batch_deletes: VecDeque<Script>,
     /// Runs when a create has left us and before the provider has heard of it.
     pub on_create: Option<OnCreate>,
     serial: u64,
@@ -304,7 +306,16 @@ impl FileApi for FakeProvider {
         })
     }
 
-    async fn list_files(&self, _: Option<&str>) -> Result<Listing<RemoteFile>, ApiError> {
+    async fn list_files(&self, page: Option<&str>) -> Result<Listing<RemoteFile>, ApiError> {
+        let mut record = self.record.borrow_mut();
+        let words = page.unwrap_or("first").to_owned();
+        record.calls.push(format!("files list {words}"));
+        if let Some(Script::Refused(next)) = record.file_lists.pop_front() {
+            return Err(error(next, Effect::None, "scripted"));
+        }
+        let skipped: usize = page.map_or(0, |page| page.parse().unwrap());
+        let size = record.list_page.unwrap_or(usize::MAX);
+        drop(record);
         let files: Vec<(String, Upload)> = self
             .record
             .borrow()
@@ -312,11 +323,15 @@ impl FileApi for FakeProvider {
             .iter()
             .map(|(name, (upload, _, _))| (name.clone(), upload.clone()))
             .collect();
+        let rest = files.len().saturating_sub(skipped);
+        let next = (rest > size).then(|| (skipped + size).to_string());
         let items = files
             .iter()
+            .skip(skipped)
+            .take(size)
             .map(|(name, upload)| self.file_of(name, upload, false))
             .collect();
-        Ok(Listing { items, next: None })
+        Ok(Listing { items, next })
     }
 }
 
@@ -404,6 +419,10 @@ impl BatchApi for FakeProvider {
             .borrow_mut()
             .calls
             .push(format!("delete_batch {name}"));
+        let script = self.record.borrow_mut().batch_deletes.pop_front();
+        if let Some(Script::Refused(next)) = script {
+            return Err(error(next, Effect::None, "scripted"));
+        }
         self.record.borrow_mut().jobs.remove(name.as_str());
         Ok(())
     }

@@ -27,6 +27,68 @@ pub struct MemoryTree {
     pub failing_writes: Cell<u32>,
     /// Outputs that were read.
     pub outputs_read: RefCell<Vec<RecordKey>>,
+    pub disk: Disk,
+}
+
+/// How the disk below a tree fails. A number says how many calls fail from here on.
+#[derive(Default)]
+pub struct Disk {
+    /// Questions for room.
+    pub room: Cell<u32>,
+    /// Lines files.
+    pub spools: Cell<u32>,
+    /// Single files, by key.
+    pub labels: RefCell<BTreeMap<RecordKey, u32>>,
+    pub images: RefCell<BTreeMap<RecordKey, u32>>,
+    pub outputs: RefCell<BTreeMap<RecordKey, u32>>,
+    /// Whole folders that are not mounted.
+    pub no_labels: Cell<bool>,
+    pub no_images: Cell<bool>,
+    pub no_outputs: Cell<bool>,
+    /// How often the disk failed.
+    pub failures: Cell<u32>,
+    /// Batches whose spool files were kept at the start.
+    pub kept: RefCell<Vec<Vec<BatchId>>>,
+}
+
+impl Disk {
+    fn fault(&self, path: &str, message: &str) -> SourceError {
+        self.failures.set(self.failures.get() + 1);
+        SourceError {
+            path: path.to_owned(),
+            message: message.to_owned(),
+            missing: false,
+            disk: true,
+        }
+    }
+
+    fn counted(&self, left: &Cell<u32>, path: &str, message: &str) -> Result<(), SourceError> {
+        match left.get() {
+            0 => Ok(()),
+            some => {
+                left.set(some - 1);
+                Err(self.fault(path, message))
+            }
+        }
+    }
+
+    fn read(
+        &self,
+        key: &RecordKey,
+        gone: &Cell<bool>,
+        files: &RefCell<BTreeMap<RecordKey, u32>>,
+    ) -> Result<(), SourceError> {
+        if gone.get() {
+            return Err(self.fault("folder", "the folder is empty: is its file system mounted?"));
+        }
+        match files.borrow_mut().get_mut(key) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                Err(self.fault(key.as_str(), "Input/output error (os error 5)"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 pub fn sha256(bytes: &[u8]) -> Sha256Hex {
@@ -38,6 +100,7 @@ fn missing(what: &str) -> SourceError {
         path: what.to_owned(),
         message: "no such file".to_owned(),
         missing: true,
+        disk: false,
     }
 }
 
@@ -46,6 +109,7 @@ fn broken(path: &Path, fault: &std::io::Error) -> SourceError {
         path: path.display().to_string(),
         message: fault.to_string(),
         missing: fault.kind() == std::io::ErrorKind::NotFound,
+        disk: false,
     }
 }
 
@@ -60,6 +124,7 @@ impl MemoryTree {
             reports: RefCell::default(),
             failing_writes: Cell::new(0),
             outputs_read: RefCell::default(),
+            disk: Disk::default(),
         }
     }
 
@@ -95,6 +160,11 @@ impl Walk for OneChunk {
 #[async_trait(?Send)]
 impl PageSource for MemoryTree {
     async fn walk(&self, _: &Scope) -> Result<Box<dyn Walk>, SourceError> {
+        if self.disk.no_labels.get() {
+            return Err(self
+                .disk
+                .fault("labels", "the folder is empty: is its file system mounted?"));
+        }
         let mut books: BTreeMap<String, BookListing> = BTreeMap::new();
         for key in self.labels.borrow().keys() {
             let mut levels = self.layout.levels(key).unwrap();
@@ -107,7 +177,9 @@ impl PageSource for MemoryTree {
                 key: key.clone(),
             });
         }
-        for key in self.outputs.borrow().keys() {
+        let outputs = self.outputs.borrow();
+        let listed = outputs.keys().filter(|_| !self.disk.no_outputs.get());
+        for key in listed {
             if let Some(book) = books.get_mut(key.book()) {
                 book.outputs.push(key.page().to_owned());
             }
@@ -122,6 +194,8 @@ impl PageSource for MemoryTree {
     }
 
     async fn label(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError> {
+        self.disk
+            .read(key, &self.disk.no_labels, &self.disk.labels)?;
         self.labels
             .borrow()
             .get(key)
@@ -129,8 +203,20 @@ impl PageSource for MemoryTree {
             .ok_or_else(|| missing(key.as_str()))
     }
 
+    async fn output_folder(&self) -> Result<(), SourceError> {
+        if self.disk.no_outputs.get() {
+            return Err(self.disk.fault(
+                "outputs",
+                "the folder is empty: is its file system mounted?",
+            ));
+        }
+        Ok(())
+    }
+
     async fn output(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError> {
         self.outputs_read.borrow_mut().push(key.clone());
+        self.disk
+            .read(key, &self.disk.no_outputs, &self.disk.outputs)?;
         self.outputs
             .borrow()
             .get(key)
@@ -139,6 +225,12 @@ impl PageSource for MemoryTree {
     }
 
     async fn image(&self, key: &RecordKey) -> Result<(PathBuf, ImageFacts), ImageFault> {
+        if let Err(fault) = self.disk.read(key, &self.disk.no_images, &self.disk.images) {
+            return Err(ImageFault::Disk {
+                path: fault.path,
+                detail: fault.message,
+            });
+        }
         let image = self.images.borrow().get(key).cloned();
         let bytes = image.unwrap_or_else(|| {
             Err(ImageFault::Missing {
@@ -207,6 +299,7 @@ impl ResultSink for MemoryTree {
                         path: key.to_string(),
                         message,
                         missing: false,
+                        disk: true,
                     });
                 }
                 let written = Written {
@@ -219,6 +312,16 @@ impl ResultSink for MemoryTree {
             .collect()
     }
 
+    async fn room(&self) -> Result<(), SourceError> {
+        let few = "1 bytes are free, fewer than paths.free_bytes_min";
+        self.disk.counted(&self.disk.room, "work", few)
+    }
+
+    async fn remove_leftovers(&self, keep: &[BatchId]) -> Result<u64, SourceError> {
+        self.disk.kept.borrow_mut().push(keep.to_vec());
+        Ok(0)
+    }
+
     async fn retire_output(&self, key: &RecordKey) -> Result<(), SourceError> {
         self.outputs
             .borrow_mut()
@@ -228,6 +331,9 @@ impl ResultSink for MemoryTree {
     }
 
     async fn open_spool(&self, batch: &BatchId) -> Result<Box<dyn Spool>, SourceError> {
+        let spools = &self.disk.spools;
+        self.disk
+            .counted(spools, "spool", "No space left on device (os error 28)")?;
         Ok(Box::new(FileSpool {
             path: self.spool_path(batch),
             bytes: Vec::new(),

@@ -11,7 +11,9 @@ use std::time::Duration;
 use actix::prelude::*;
 use pagemill::actors::activity::Root;
 use pagemill::actors::batch_submitter::{BatchSubmitterOptions, Prices};
+use pagemill::actors::brake::Brake;
 use pagemill::actors::conductor::{ConductorOptions, Mode};
+use pagemill::actors::ending::ReleaseRules;
 use pagemill::actors::hint::{Contact, StageGone, Tick, Trouble};
 use pagemill::actors::poller::PollerOptions;
 use pagemill::actors::result_processor::{JudgeRules, ResultProcessorOptions};
@@ -21,6 +23,8 @@ use pagemill::actors::state::messages::*;
 use pagemill::actors::state::open::StateOptions;
 use pagemill::actors::uploader::transfer::{Transfer, TransferOptions};
 use pagemill::actors::uploader::{UploaderOptions, UploaderPorts};
+use pagemill::decide::brake::BrakeRules;
+use pagemill::decide::pace::PaceRules;
 use pagemill::decide::pack::Limits;
 use pagemill::decide::retry::{CreateRules, UploadRules};
 use pagemill::domain::ids::*;
@@ -70,6 +74,33 @@ pub struct Sandbox {
 }
 
 pub const HOUR: Duration = Duration::from_secs(3600);
+
+/// How released pages are treated here.
+pub const RELEASE: ReleaseRules = ReleaseRules {
+    releases_max: 10,
+    life_min: Duration::from_secs(26 * 3600),
+    expired_pause: Duration::from_secs(600),
+};
+
+/// A brake that no test touches by accident: no pilot, and limits beyond a few pages.
+pub const BRAKE: Brake = Brake {
+    rules: BrakeRules {
+        identical_max: 100,
+        barren_max: 200,
+        accept_percent_min: 5,
+        window: 1_000,
+        pilot_pages: 0,
+        pilot_percent_min: 10,
+    },
+    pace: PaceRules {
+        pages_max: u32::MAX,
+        pages_min: 1,
+        clean_batches: 3,
+        tokens_max: None,
+        slow_after: Duration::from_secs(240 * 3600),
+        stop_after: Duration::from_secs(360 * 3600),
+    },
+};
 
 impl Sandbox {
     /// A fresh world.
@@ -142,6 +173,13 @@ impl Sandbox {
     pub async fn sql(&self, question: &str) -> Vec<String> {
         let db = beside(&self.folder.path().join("state.db")).await;
         ask(&db, question).await
+    }
+
+    /// Changes rows beside the state, as no stage does.
+    pub async fn execute(&self, sql: &str) {
+        use sea_orm::ConnectionTrait;
+        let db = beside(&self.folder.path().join("state.db")).await;
+        db.execute_unprepared(sql).await.unwrap();
     }
 
     /// The line to a root that only remembers.
@@ -457,6 +495,7 @@ fn plan(tree: &MemoryTree) -> Plan {
             },
             deletions_max: 4,
             pages_max: None,
+            waits_for_tick: false,
         },
         submitter: BatchSubmitterOptions {
             run,
@@ -472,16 +511,18 @@ fn plan(tree: &MemoryTree) -> Plan {
             },
             live_max: 2,
             fill_wait: Duration::from_secs(5),
+            storage_budget_bytes: 1 << 30,
             life_min: 26 * HOUR,
             lines_life_min: 26 * HOUR,
             create: CreateRules {
                 delay_min: Duration::from_secs(30),
                 delay_max: HOUR,
-                refusals_max: 3,
+                missing_max: 3,
             },
             settle: Duration::from_secs(600),
             lookups: 3,
-            releases_max: 10,
+            release: RELEASE,
+            brake: BRAKE,
             submissions_max: 4,
         },
         poller: PollerOptions {
@@ -490,8 +531,9 @@ fn plan(tree: &MemoryTree) -> Plan {
             polls_max: 4,
             results_wait: Duration::from_secs(1800),
             slow_warn: 24 * HOUR,
-            releases_max: 10,
-            life_min: 26 * HOUR,
+            late_interval: HOUR,
+            release: RELEASE,
+            brake: BRAKE,
         },
         processor: ResultProcessorOptions {
             rules: JudgeRules {
@@ -505,8 +547,8 @@ fn plan(tree: &MemoryTree) -> Plan {
             results_wait: Duration::from_secs(1800),
             again_after: Duration::from_secs(30),
             keep_remote: false,
-            releases_max: 10,
-            life_min: 26 * HOUR,
+            release: RELEASE,
+            brake: BRAKE,
             price: None,
         },
     }

@@ -147,6 +147,7 @@ pub fn plan(name: &str, members: Vec<RecordKey>, seconds: u64) -> PlanBatch {
         model: "gemini".to_owned(),
         key_fingerprint: KeyFingerprint::from("key"),
         members,
+        tokens: None,
         at: at(seconds),
     }
 }

@@ -1,5 +1,6 @@
 //! What StateActor answers, and what its messages carry: rows as stages see them.
 
+use super::brakes::HaltRow;
 use crate::domain::attempt::{FailureDetail, Tally};
 use crate::domain::batch::BatchState;
 use crate::domain::failure::{ErrorType, words};
@@ -7,6 +8,7 @@ use crate::domain::ids::{
     BatchId, KeyFingerprint, RecipeHash, RecordKey, RemoteName, RunId, ScopeToken, Sha256Hex,
 };
 use crate::domain::image::ImageFacts;
+use crate::domain::pace::Pace;
 use crate::domain::page::{PageEvent, PageStage};
 use crate::domain::remote::RemoteOutput;
 use crate::domain::time::Timestamp;
@@ -263,6 +265,8 @@ pub struct Member {
     /// Failures counted so far.
     pub failures: u32,
     pub releases: u32,
+    /// The largest batch it may be in, after a batch of it failed as a whole.
+    pub batch_size_max: Option<u32>,
 }
 
 /// A member as it stands in the lines file.
@@ -302,6 +306,10 @@ pub struct BatchRow {
     pub ended_at: Option<Timestamp>,
     /// When a terminal state was first seen.
     pub terminal_seen_at: Option<Timestamp>,
+    /// Since when the provider does not show the job to its own key.
+    pub unreachable_since: Option<Timestamp>,
+    /// Estimated input tokens.
+    pub tokens: Option<u64>,
 }
 
 /// A raw result file on our disk.
@@ -344,6 +352,15 @@ pub struct Settled {
     pub tokens: crate::domain::attempt::Tokens,
 }
 
+/// A settled batch without a report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreported {
+    pub batch: BatchRow,
+    pub settled: Settled,
+    pub lines: LineCounts,
+    pub settled_at: Timestamp,
+}
+
 /// A failed page of a settled batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedPage {
@@ -364,6 +381,8 @@ pub struct WorkLeft {
     pub validating: u64,
     /// Batches planned, submitting, in doubt, submitted or ready, of any scope.
     pub live_batches: u64,
+    /// Those of them that have not been sent.
+    pub planned: u64,
     /// Discovered pages that are due and wait for no other page (counted up to 1,000).
     pub runnable: u64,
     /// When the next Discovered page that waits for nothing but time is due.
@@ -375,6 +394,8 @@ pub struct WorkLeft {
     pub review: u64,
     /// Discovered pages that wait for another page.
     pub blocked: u64,
+    /// Why nothing is submitted, oldest first.
+    pub halts: Vec<HaltRow>,
 }
 
 /// The figures of `pagemill status`.
@@ -400,6 +421,26 @@ pub struct Summary {
     pub cost_nanos: u64,
     pub tokens: crate::domain::attempt::Tokens,
     pub last_event_at: Option<Timestamp>,
+    /// Why nothing is submitted, oldest first.
+    pub halts: Vec<HaltRow>,
+    /// Live batches whose job the provider does not show to their own key, and since when.
+    pub unreachable: Vec<(BatchId, Timestamp)>,
+    /// Jobs beside or after their batches that may still bring answers.
+    pub late_jobs: u64,
+    /// Answers that were paid for a second time.
+    pub paid_twice: u64,
+    /// Models whose batches are smaller than the settings allow, and why.
+    pub paces: Vec<(String, Pace)>,
     /// The latest run: id, status, start.
     pub run: Option<(RunId, RunStatus, Timestamp)>,
+}
+
+impl Summary {
+    /// How many pages are in a stage.
+    pub fn pages_in(&self, stage: PageStage) -> u64 {
+        self.pages
+            .iter()
+            .find(|(known, _)| *known == stage)
+            .map_or(0, |(_, count)| *count)
+    }
 }

@@ -1,0 +1,294 @@
+//! One look at the state: what can be planned is planned, what is due or in doubt is found.
+
+use super::Desk;
+use crate::actors::activity::answered;
+use crate::actors::brake;
+use crate::actors::state::messages::{
+    BatchRow, HaltRow, ListBatches, ListHalts, ListStanding, ListUploaded, ListWork, PlanBatch,
+    ReadPace, StateError, Uploaded,
+};
+use crate::decide::brake::Trial;
+use crate::decide::pace as decide_pace;
+use crate::decide::pack::{self, Candidate, Limits, Packed, Timing};
+use crate::domain::batch::{BatchStage, BatchState};
+use crate::domain::halt::HaltReason;
+use crate::domain::ids::BatchId;
+use crate::domain::time::Timestamp;
+use crate::notices;
+
+/// What one look at the state found to do.
+pub(super) struct Found {
+    pub due: Vec<BatchRow>,
+    pub doubted: Vec<BatchRow>,
+    /// Why nothing is submitted.
+    pub halts: Vec<HaltRow>,
+    /// Why pages could not be measured for a batch, if our own disk is at fault.
+    pub disk: Option<String>,
+}
+
+/// How many waiting pages are looked at for one batch, as a multiple of its page limit: pages that
+/// cannot join one batch are passed over, not waited for.
+const CANDIDATES_A_PAGE: u64 = 4;
+
+/// More live batches than this are never looked at in one question.
+const LIVE_LISTED: u64 = 10_000;
+
+impl Desk {
+    /// Plans what can be planned, then lists what is to be submitted and what is in doubt.
+    pub(super) async fn look(&self, more_may_come: bool) -> Result<Found, StateError> {
+        let mut disk = None;
+        loop {
+            let halts = answered(self.peers.state.send(ListHalts {}).await)?;
+            let live = self.live().await?;
+            let full = live.len() >= self.live_max(&live);
+            let may_plan = !full && halts.is_empty();
+            if !may_plan || !self.plan(more_may_come, &live, &mut disk).await? {
+                return Ok(self.found(live, halts, disk));
+            }
+        }
+    }
+
+    /// How many batches may be live: fewer when the oldest one has waited so long that those sent
+    /// after it would expire together with it.
+    fn live_max(&self, live: &[BatchRow]) -> usize {
+        let now = self.ports.clock.now();
+        let submitted = live
+            .iter()
+            .filter(|row| row.state.stage() == BatchStage::Submitted)
+            .filter_map(|row| row.submitted_at)
+            .min();
+        let oldest = submitted.map(|at| now.since(at)).unwrap_or_default();
+        let pace = &self.options.brake.pace;
+        let live_max = decide_pace::live_max(oldest, self.options.live_max, pace);
+        let told = self.told_live_max.replace(live_max);
+        if live_max < self.options.live_max && told != live_max {
+            notices::SlowedDown {
+                oldest_hours: oldest.as_secs() / 3600,
+                live_max,
+            }
+            .emit();
+        }
+        live_max
+    }
+
+    /// Input tokens of all batches that the provider has.
+    pub(super) async fn tokens_live(&self) -> Result<u64, StateError> {
+        Ok(tokens_of(&self.live().await?))
+    }
+
+    /// The limits of the next batch: a recipe that has not shown what it can do gets a small first
+    /// one. `None` when nothing may be planned now.
+    async fn limits(&self, live: &[BatchRow]) -> Result<Option<Limits>, StateError> {
+        let Some(limits) = self.paced(live).await? else {
+            return Ok(None);
+        };
+        if self.proven.get() {
+            return Ok(Some(limits));
+        }
+        let rules = &self.options.brake.rules;
+        let question = ListStanding {
+            recipe: self.writer.recipe_hash().clone(),
+            batches: u64::from(rules.pilot_pages).max(1),
+        };
+        let standing = answered(self.peers.state.send(question).await)?;
+        match crate::decide::brake::trial(&standing, rules) {
+            Trial::Proven => {
+                self.proven.set(true);
+                Ok(Some(limits))
+            }
+            Trial::Pilot { pages_max } => Ok(Some(Limits {
+                pages_max: limits.pages_max.min(pages_max),
+                ..limits
+            })),
+            Trial::Wait => Ok(None),
+            Trial::Failed { words } => {
+                let now = self.ports.clock.now();
+                brake::halt(&self.peers.state, HaltReason::Pilot, words, now).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The limits as they were adapted to what the service takes; `None` when it has enough.
+    async fn paced(&self, live: &[BatchRow]) -> Result<Option<Limits>, StateError> {
+        let limits = self.options.limits;
+        let rules = &self.options.brake.pace;
+        let question = ReadPace {
+            model: self.writer.model().to_owned(),
+        };
+        let pace = answered(self.peers.state.send(question).await)?;
+        let pages_max = limits.pages_max.min(decide_pace::pages_now(&pace, rules));
+        let mut tokens_max = limits.tokens_max;
+        if let Some(all) = decide_pace::tokens_now(&pace, rules) {
+            let left = all.saturating_sub(tokens_of(live));
+            // With nothing on its way one batch may go, however small the limit has become.
+            if left == 0 && !live.is_empty() {
+                return Ok(None);
+            }
+            tokens_max = Some(tokens_max.map_or(left, |max| max.min(left)));
+        }
+        Ok(Some(Limits {
+            pages_max,
+            tokens_max,
+            ..limits
+        }))
+    }
+
+    async fn live(&self) -> Result<Vec<BatchRow>, StateError> {
+        let states = vec![
+            BatchStage::Planned,
+            BatchStage::Submitting,
+            BatchStage::InDoubt,
+            BatchStage::Submitted,
+            BatchStage::Ready,
+        ];
+        let limit = LIVE_LISTED;
+        answered(self.peers.state.send(ListBatches { states, limit }).await)
+    }
+
+    fn found(&self, live: Vec<BatchRow>, halts: Vec<HaltRow>, disk: Option<String>) -> Found {
+        let now = self.ports.clock.now();
+        let mut found = Found {
+            due: Vec::new(),
+            doubted: Vec::new(),
+            halts,
+            disk,
+        };
+        let halted = !found.halts.is_empty();
+        for row in live {
+            match &row.state {
+                BatchState::Planned { not_before } => {
+                    if !halted && not_before.is_none_or(|at| at <= now) {
+                        found.due.push(row);
+                    }
+                }
+                BatchState::InDoubt { .. } => {
+                    if self.lookup_due(&row, now) {
+                        found.doubted.push(row);
+                    }
+                }
+                BatchState::Submitting
+                | BatchState::Submitted { .. }
+                | BatchState::Ready { .. }
+                | BatchState::Settled
+                | BatchState::Abandoned { .. } => {}
+            }
+        }
+        found
+    }
+
+    /// Looks are spread evenly over the time that a doubt lasts.
+    fn lookup_due(&self, row: &BatchRow, now: Timestamp) -> bool {
+        let pause = self.options.settle / self.options.lookups.max(1);
+        row.last_lookup_at
+            .is_none_or(|last| now >= last.plus(pause))
+    }
+
+    /// Plans one batch if there is one to plan; says whether it did.
+    async fn plan(
+        &self,
+        more_may_come: bool,
+        live: &[BatchRow],
+        disk: &mut Option<String>,
+    ) -> Result<bool, StateError> {
+        let now = self.ports.clock.now();
+        // Asked before the list is: what can no longer come by now stands in the list.
+        let more = more_may_come || self.more_can_come().await?;
+        let waiting = ListUploaded {
+            scope: self.options.scope.clone(),
+            limit: u64::from(self.options.limits.pages_max) * CANDIDATES_A_PAGE,
+            usable_until: now.plus(self.options.life_min),
+        };
+        let uploaded = answered(self.peers.state.send(waiting).await)?;
+        if uploaded.pages.is_empty() {
+            return Ok(false);
+        }
+        let Some(limits) = self.limits(live).await? else {
+            return Ok(false);
+        };
+        let oldest = uploaded.oldest;
+        let mut not_given = None;
+        let Some(packed) = self.pack(uploaded, limits, &mut not_given).await else {
+            *disk = not_given;
+            return Ok(false);
+        };
+        match pack::timing(&packed, oldest, self.options.fill_wait, more, now) {
+            Timing::Now => {}
+            Timing::Wait { until } => {
+                tracing::debug!(pages = packed.members.len(), until = %until, "batch may still grow");
+                return Ok(false);
+            }
+        }
+        let batch = BatchId::from(self.ports.entropy.unique_id(now));
+        notices::BatchPlanned {
+            batch: &batch,
+            pages: packed.members.len(),
+            line_bytes: packed.line_bytes,
+            stopped: packed.stopped,
+        }
+        .emit();
+        let mut members = packed.members;
+        members.sort();
+        let plan = PlanBatch {
+            display_name: batch.display_name(&self.options.display_name_prefix),
+            batch,
+            run: self.options.run.clone(),
+            recipe: self.writer.recipe_hash().clone(),
+            model: self.writer.model().to_owned(),
+            key_fingerprint: self.options.key_fingerprint.clone(),
+            members,
+            tokens: Some(packed.tokens),
+            at: now,
+        };
+        answered(self.peers.state.send(plan).await)?;
+        Ok(true)
+    }
+
+    async fn pack(
+        &self,
+        uploaded: Uploaded,
+        limits: Limits,
+        disk: &mut Option<String>,
+    ) -> Option<Packed> {
+        let sizes = self
+            .writer
+            .measure(&uploaded.pages, &*self.ports.source)
+            .await;
+        let candidates: Vec<Candidate> = uploaded
+            .pages
+            .into_iter()
+            .zip(sizes)
+            .filter_map(|(page, size)| {
+                // A page whose label the disk does not give now joins a later batch.
+                let size = size.map_err(|error| *disk = Some(error.to_string())).ok()?;
+                Some(Candidate {
+                    key: page.key,
+                    // Pages that stand alone may stand together.
+                    predecessor: page.predecessor.filter(|_| self.options.chained),
+                    line_bytes: size.line_bytes,
+                    tokens: size.tokens,
+                    batch_size_max: page.batch_size_max,
+                })
+            })
+            .collect();
+        pack::pack(&candidates, limits)
+    }
+
+    /// Whether a page could still join without a batch having to end first.
+    async fn more_can_come(&self) -> Result<bool, StateError> {
+        let question = ListWork {
+            scope: self.options.scope.clone(),
+            chained: self.options.chained,
+            at: self.ports.clock.now(),
+        };
+        let work = answered(self.peers.state.send(question).await)?;
+        Ok(work.uploading > 0 || work.runnable > 0 || work.validating > 0)
+    }
+}
+
+fn tokens_of(live: &[BatchRow]) -> u64 {
+    let sent = live
+        .iter()
+        .filter(|row| row.state.stage() != BatchStage::Ready);
+    sent.filter_map(|row| row.tokens).sum()
+}

@@ -1,0 +1,312 @@
+//! Halts, and what is remembered of failures in a row.
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
+
+use super::messages::{FeelPulse, Halt, HaltRow, ListHalts, ListStanding, Resume, StateResult};
+use super::rows::{instant, word};
+use super::sql::{execute, execute_exactly, first, json_list, number, rows, signed, small, text};
+use super::sql::{texts, unsigned};
+use super::{Apply, Rules};
+use crate::domain::attempt::{Outcome, Verdict};
+use crate::domain::batch::AbandonCode;
+use crate::domain::halt::{HaltReason, Pulse, Standing};
+use crate::domain::time::Timestamp;
+
+#[derive(FromQueryResult)]
+struct OpenRow {
+    reason: String,
+    message: String,
+    times: i64,
+    since: String,
+    updated_at: String,
+}
+
+/// The open halts, oldest first.
+pub(super) async fn open_halts(conn: &impl ConnectionTrait) -> StateResult<Vec<HaltRow>> {
+    let found: Vec<OpenRow> = rows(
+        conn,
+        "SELECT reason, message, times, since, updated_at FROM halts
+         WHERE cleared_at IS NULL ORDER BY id",
+        [],
+    )
+    .await?;
+    let halts = found.into_iter().map(|row| {
+        let thing = format!("halt '{}'", row.reason);
+        Ok(HaltRow {
+            reason: word(&thing, &row.reason, HaltReason::parse)?,
+            since: instant(&thing, &row.since)?,
+            updated_at: instant(&thing, &row.updated_at)?,
+            times: small(row.times),
+            message: row.message,
+        })
+    });
+    halts.collect()
+}
+
+/// Whether submission is halted.
+pub(super) async fn is_halted(conn: &impl ConnectionTrait) -> StateResult<bool> {
+    let open = "SELECT count(*) FROM halts WHERE cleared_at IS NULL";
+    Ok(number(conn, open, []).await? > 0)
+}
+
+impl Apply for ListHalts {
+    type Reply = Vec<HaltRow>;
+    const WRITES: bool = false;
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Vec<HaltRow>> {
+        open_halts(tx).await
+    }
+}
+
+impl Apply for Halt {
+    type Reply = bool;
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<bool> {
+        let known = execute(
+            tx,
+            "UPDATE halts SET message = ?2, times = times + 1, updated_at = ?3
+             WHERE reason = ?1 AND cleared_at IS NULL",
+            [text(self.reason), text(&self.message), text(self.at)],
+        )
+        .await?;
+        if known > 0 {
+            return Ok(false);
+        }
+        execute_exactly(
+            tx,
+            INSERT_HALT,
+            [text(self.reason), text(&self.message), text(self.at)],
+            1,
+        )
+        .await?;
+        Ok(true)
+    }
+}
+
+/// A probe may succeed where the next create does not: as long as none was taken since, the pauses go
+/// on growing.
+const INSERT_HALT: &str = "
+    INSERT INTO halts (reason, message, times, since, updated_at)
+    VALUES (?1, ?2, 1 + coalesce((
+        SELECT h.times FROM halts AS h
+        WHERE h.id = (SELECT max(id) FROM halts WHERE reason = ?1) AND h.cleared_by = 'probe'
+          AND NOT EXISTS (SELECT 1 FROM submission_events AS e
+                          WHERE e.id > (SELECT max(id) - 1000 FROM submission_events)
+                            AND e.event = 'submit_accepted' AND e.at > h.cleared_at)), 0), ?3, ?3)";
+
+impl Apply for Resume {
+    type Reply = Vec<HaltRow>;
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Vec<HaltRow>> {
+        let mut cleared = open_halts(tx).await?;
+        if let Some(reasons) = &self.reasons {
+            cleared.retain(|halt| reasons.contains(&halt.reason));
+        }
+        let list = json_list(cleared.iter().map(|halt| halt.reason.as_str()));
+        execute_exactly(
+            tx,
+            "UPDATE halts SET cleared_at = ?2, cleared_by = ?3, updated_at = ?2
+             WHERE cleared_at IS NULL AND reason IN (SELECT value FROM json_each(?1))",
+            [list, text(self.at), text(self.by)],
+            cleared.len(),
+        )
+        .await?;
+        if cleared.iter().any(|halt| !halt.reason.ends_by_itself()) {
+            execute(tx, FORGET_STREAK, [text(self.at)]).await?;
+        }
+        Ok(cleared)
+    }
+}
+
+const FORGET_STREAK: &str = "
+    UPDATE streaks SET kind = '', count = 0, barren = 0, since = ?1, updated_at = ?1";
+
+#[derive(FromQueryResult)]
+struct StreakRow {
+    kind: String,
+    count: i64,
+    barren: i64,
+}
+
+async fn streak(conn: &impl ConnectionTrait) -> StateResult<StreakRow> {
+    let row = first(conn, "SELECT kind, count, barren FROM streaks", []).await?;
+    Ok(row.unwrap_or(StreakRow {
+        kind: String::new(),
+        count: 0,
+        barren: 0,
+    }))
+}
+
+async fn keep_streak(
+    tx: &DatabaseTransaction,
+    streak: &StreakRow,
+    at: Timestamp,
+) -> StateResult<()> {
+    let values = [
+        text(&streak.kind),
+        streak.count.into(),
+        streak.barren.into(),
+        text(at),
+    ];
+    execute(
+        tx,
+        "UPDATE streaks SET since = CASE WHEN kind = ?1 THEN since ELSE ?4 END,
+                kind = ?1, count = ?2, barren = ?3, updated_at = ?4",
+        values,
+    )
+    .await?;
+    Ok(())
+}
+
+/// Goes on counting failures in a row with these verdicts, in their order.
+pub(super) async fn count_verdicts<'a>(
+    tx: &DatabaseTransaction,
+    verdicts: impl IntoIterator<Item = &'a Verdict>,
+    at: Timestamp,
+) -> StateResult<()> {
+    let mut streak = streak(tx).await?;
+    let mut changed = false;
+    for verdict in verdicts {
+        match &verdict.outcome {
+            Outcome::Accepted { .. } => {
+                streak = StreakRow {
+                    kind: String::new(),
+                    count: 0,
+                    barren: 0,
+                };
+            }
+            Outcome::Rejected { failure, .. } => {
+                lengthen(&mut streak, failure.error.as_str());
+                streak.barren += 1;
+            }
+            Outcome::Released { .. } | Outcome::ReleasesSpent { .. } => continue,
+        }
+        changed = true;
+    }
+    if changed {
+        keep_streak(tx, &streak, at).await?;
+    }
+    Ok(())
+}
+
+/// Goes on counting with a batch that failed as a whole; other ends say nothing of what was sent.
+pub(super) async fn count_ended(
+    tx: &DatabaseTransaction,
+    code: AbandonCode,
+    at: Timestamp,
+) -> StateResult<()> {
+    if !matches!(code, AbandonCode::Failed | AbandonCode::Refused) {
+        return Ok(());
+    }
+    let mut streak = streak(tx).await?;
+    lengthen(&mut streak, &format!("batch {code}"));
+    keep_streak(tx, &streak, at).await
+}
+
+fn lengthen(streak: &mut StreakRow, kind: &str) {
+    if streak.kind == kind {
+        streak.count += 1;
+    } else {
+        streak.kind = kind.to_owned();
+        streak.count = 1;
+    }
+}
+
+/// The last instant at which an operator ended a halt that waits for one: what was before it is
+/// forgiven.
+async fn forgiven_until(conn: &impl ConnectionTrait) -> StateResult<String> {
+    let words = HaltReason::ALL
+        .iter()
+        .filter(|reason| !reason.ends_by_itself());
+    let list = json_list(words.map(|reason| reason.as_str()));
+    let found = texts(
+        conn,
+        "SELECT coalesce(max(cleared_at), '') FROM halts
+         WHERE reason IN (SELECT value FROM json_each(?1))",
+        [list],
+    )
+    .await?;
+    Ok(found.into_iter().next().unwrap_or_default())
+}
+
+#[derive(FromQueryResult)]
+struct SharesRow {
+    results: i64,
+    accepted: i64,
+}
+
+impl Apply for FeelPulse {
+    type Reply = Pulse;
+    const WRITES: bool = false;
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Pulse> {
+        let since = forgiven_until(tx).await?;
+        let values = [text(&since), signed(self.window).into()];
+        let found: Vec<SharesRow> = rows(tx, LAST_SETTLED, values).await?;
+        let (mut results, mut accepted) = (0, 0);
+        for row in found {
+            if results >= self.window {
+                break;
+            }
+            results += unsigned(row.results);
+            accepted += unsigned(row.accepted);
+        }
+        let streak = streak(tx).await?;
+        Ok(Pulse {
+            streak: (streak.kind, unsigned(streak.count)),
+            barren: unsigned(streak.barren),
+            results,
+            accepted,
+        })
+    }
+}
+
+/// A settled batch has at least one member, so as many batches as answers are enough.
+pub(super) const LAST_SETTLED: &str = "
+    SELECT count_succeeded + count_failed + count_missing AS results, count_succeeded AS accepted
+    FROM submissions INDEXED BY submissions_closed_at
+    WHERE state = 'settled' AND closed_at > ?1 ORDER BY closed_at DESC LIMIT ?2";
+
+impl Apply for ListStanding {
+    type Reply = Standing;
+    const WRITES: bool = false;
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Standing> {
+        let since = forgiven_until(tx).await?;
+        let settled: Option<SharesRow> = first(
+            tx,
+            FIRST_SETTLED,
+            [
+                text(&self.recipe),
+                text(&since),
+                signed(self.batches).into(),
+            ],
+        )
+        .await?;
+        let live = number(
+            tx,
+            "SELECT count(*) FROM submissions WHERE recipe_hash = ?1
+             AND state IN ('planned','submitting','in doubt','submitted','ready')",
+            [text(&self.recipe)],
+        )
+        .await?;
+        let settled = settled.unwrap_or(SharesRow {
+            results: 0,
+            accepted: 0,
+        });
+        Ok(Standing {
+            results: unsigned(settled.results),
+            accepted: unsigned(settled.accepted),
+            live,
+        })
+    }
+}
+
+/// The first answers are enough to tell whether a recipe is worth more.
+const FIRST_SETTLED: &str = "
+    SELECT coalesce(sum(results), 0) AS results, coalesce(sum(accepted), 0) AS accepted FROM (
+        SELECT count_succeeded + count_failed + count_missing AS results,
+               count_succeeded AS accepted
+        FROM submissions INDEXED BY submissions_closed_at
+        WHERE state = 'settled' AND closed_at > ?2 AND recipe_hash = ?1
+        ORDER BY closed_at LIMIT ?3)";

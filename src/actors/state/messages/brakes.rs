@@ -1,0 +1,85 @@
+//! What StateActor says of halts, and of jobs beside or after their batches.
+
+use crate::domain::attempt::AnswerFacts;
+use crate::domain::failure::words;
+use crate::domain::halt::HaltReason;
+use crate::domain::ids::{BatchId, RecordKey, RemoteName, Sha256Hex};
+use crate::domain::late::{LateState, LateWhy};
+use crate::domain::page::PageStage;
+use crate::domain::remote::RemoteOutput;
+use crate::domain::time::Timestamp;
+
+words! {
+    /// Who ended a halt.
+    ResumedBy {
+        /// The provider took a call again.
+        Probe => "probe",
+        Operator => "operator",
+    }
+}
+
+/// An open halt: nothing is submitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HaltRow {
+    pub reason: HaltReason,
+    pub message: String,
+    /// How often in a row it was met.
+    pub times: u32,
+    pub since: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// A batch that was created more than once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Twin {
+    pub batch: BatchId,
+    pub display_name: String,
+    pub remote: RemoteName,
+}
+
+/// A job beside or after its batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LateJob {
+    pub job: RemoteName,
+    pub batch: BatchId,
+    pub why: LateWhy,
+    pub state: LateState,
+    pub output: Option<RemoteOutput>,
+    pub looks: u32,
+    pub looked_at: Option<Timestamp>,
+    pub found_at: Timestamp,
+}
+
+/// A page that a late job was to answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LateMember {
+    pub key: RecordKey,
+    pub stage: PageStage,
+    /// Whether it is being uploaded, or in a batch that has not ended.
+    pub in_flight: bool,
+    /// The hash of its accepted output.
+    pub output: Option<Sha256Hex>,
+    /// Whether its attempt in this very batch was accepted.
+    pub was_accepted: bool,
+}
+
+/// An answer that came late.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LateAnswer {
+    pub key: RecordKey,
+    pub facts: AnswerFacts,
+    /// Hash and size of the output, for an answer that is good enough.
+    pub output: Option<(Sha256Hex, u64)>,
+    /// What is wrong with it, or what became of it.
+    pub words: String,
+}
+
+/// What late answers were worth.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LateTally {
+    pub answers: u64,
+    pub accepted: u64,
+    pub paid_twice: u64,
+    /// Pages that are in flight elsewhere; nothing was changed if there are any.
+    pub in_flight: u64,
+}
