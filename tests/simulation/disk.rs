@@ -44,6 +44,7 @@ pub fn missing(what: impl std::fmt::Display) -> SourceError {
         path: what.to_string(),
         message: "no such file".to_owned(),
         missing: true,
+        disk: false,
     }
 }
 

@@ -104,8 +104,6 @@ struct Wild {
 struct Calm {
     poison: Poison,
     pause: Duration,
-    /// Whether the run is to end by itself.
-    waits: bool,
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -195,16 +193,11 @@ impl Pilot for Calm {
         }
         drop(provider);
         match &rest.work {
-            Some(work) if is_done(work) && !self.waits => Act::Stop,
+            Some(work) if is_done(work) => Act::Stop,
             _ => {
                 // Nothing moves but time: let more and more of it pass.
                 let pause = self.pause;
-                let longest = if self.waits {
-                    Duration::from_secs(62)
-                } else {
-                    HOUR
-                };
-                self.pause = (pause * 2).min(longest);
+                self.pause = (pause * 2).min(HOUR);
                 Act::Pass(pause)
             }
         }
@@ -454,18 +447,11 @@ impl History {
         self.world
             .outside
             .tell("from here on everything goes well".to_owned());
-        let waits = self.dice.permille(100);
         let mut pilot = Calm {
             poison: self.poison.clone(),
             pause: Duration::from_secs(31),
-            waits,
         };
-        let lived = if waits {
-            self.tally.add("runs that ended by themselves", 1);
-            self.world.live_beating(&mut pilot)
-        } else {
-            self.world.live(None, &mut pilot)
-        };
+        let lived = self.world.live(None, &mut pilot);
         self.tally.add("passages", lived.passages.len() as u64);
         if !matches!(lived.end, LifeEnd::Ended(RunEnd::Done(_))) {
             self.faults

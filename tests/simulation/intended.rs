@@ -168,20 +168,22 @@ fn confirm_attempts(world: &World, confirmed: &mut Confirmed) {
     let provider = world.outside.provider.borrow();
     let rows = world.outside.watch.ask(
         "SELECT a.record_key || '|' || s.state || '|' || coalesce(s.remote_name, '') || '|'
-                || a.outcome || '|' || coalesce(a.error_type, '')
+                || a.outcome || '|' || coalesce(a.error_type, '') || '|'
+                || (coalesce(s.abandon_code, '') IN ('failed','refused') AND s.count_submitted = 1)
          FROM attempts AS a JOIN submissions AS s USING (batch_id)",
     );
     for row in &rows {
-        let [key, state, remote, outcome, error] = columns(row);
+        let [key, state, remote, outcome, error, alone] = columns(row);
         let said = if error.is_empty() { outcome } else { error };
         confirmed.count(&format!("attempt {said}"));
         let expected = match (state, provider.jobs.get(remote)) {
             ("settled", Some(job)) => {
                 self::outcome(job.rows.get(key).copied().unwrap_or(Row::Missing))
             }
+            // Alone in a batch that failed as a whole, a page is what it failed for.
+            _ if alone == "1" && said == "ApiError" => "ApiError",
             _ => "released",
         };
-        // A release too many is one all the same.
         if said != expected {
             confirmed.fault(format!("P8 {row}: the results say {expected}"));
         }
@@ -199,6 +201,11 @@ fn confirm_pages(world: &World, confirmed: &mut Confirmed) {
          FROM pages AS p LEFT JOIN failure_counts AS c ON c.record_key = p.record_key",
     );
     let uploads = world.outside.failed_uploads.borrow();
+    // A page that was alone in a batch that the provider did not take or failed as a whole.
+    let alone = world.outside.watch.ask(
+        "SELECT min(m.record_key) FROM submissions AS s JOIN batch_record_keys AS m USING (batch_id)
+         WHERE s.abandon_code IN ('failed','refused') GROUP BY s.batch_id HAVING count(*) = 1",
+    );
     for row in &rows {
         let [key, stage, error, failures, waits_for, released] = columns(row);
         let key = RecordKey::from(key);
@@ -214,7 +221,10 @@ fn confirm_pages(world: &World, confirmed: &mut Confirmed) {
             ("completed", _) => disk.outputs.contains_key(&key),
             ("dead", "ImageError") => disk.images[&key].was_damaged,
             ("dead", "UploadError") => uploads.get(&key).copied().unwrap_or(0) >= UPLOAD_CYCLES,
-            ("dead", "ApiError") => spent || released > world.settings.releases_max,
+            ("dead", "ApiError") => {
+                let alone = alone.iter().any(|page| *page == key.as_str());
+                spent || alone || released > world.settings.releases_max
+            }
             ("dead", _) => spent || lost_context,
             ("discovered", _) => !waits_for.is_empty() && !world.settings.unlock_behind_dead,
             _ => false,

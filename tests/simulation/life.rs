@@ -70,14 +70,9 @@ pub struct Life {
     pub plan: Plan,
     pub unlock_behind_dead: bool,
     pub crash_at: Option<CrashAt>,
-    /// Whether the conductor beats by itself, in real time, so that the run can end by itself.
-    pub beats: bool,
     /// Acts after which a life that has not ended counts as stalled.
     pub acts_max: usize,
 }
-
-/// The pause between two beats of a run that beats by itself.
-const BEAT: Duration = Duration::from_millis(2);
 
 /// Rounds that must pass without a passage or a commit before a process counts as at rest: no stage
 /// asks so many questions in a row.
@@ -125,11 +120,7 @@ impl Life {
         let state = self.open().await;
         let attempts = self.plan.transfer.attempts;
         let ports = Ports::new(Rc::clone(gates), Rc::clone(&self.outside), attempts);
-        let mut plan = self.plan.clone();
-        if self.beats {
-            plan.conductor.beat = BEAT;
-        }
-        let started = pipeline::start(ports.world(), plan, state.clone()).await;
+        let started = pipeline::start(ports.world(), self.plan.clone(), state.clone()).await;
         let running = started.unwrap_or_else(|error| panic!("the run does not start: {error}"));
         let driver = Driver {
             stages: running.stages.clone(),
@@ -138,8 +129,6 @@ impl Life {
             state,
             ports,
             plan: &self.plan,
-            beats: self.beats,
-            beat: tokio::time::interval(BEAT),
         };
         driver.drive(running, pilot, self.acts_max).await
     }
@@ -163,13 +152,10 @@ struct Driver<'a> {
     state: Addr<StateActor>,
     ports: Rc<Ports>,
     plan: &'a Plan,
-    beats: bool,
-    /// The beat of the world, where the run beats by itself.
-    beat: tokio::time::Interval,
 }
 
 impl Driver<'_> {
-    async fn drive(mut self, running: Running, pilot: &mut dyn Pilot, acts_max: usize) -> LifeEnd {
+    async fn drive(self, running: Running, pilot: &mut dyn Pilot, acts_max: usize) -> LifeEnd {
         let ended = Rc::clone(&self.ended);
         actix_rt::spawn(async move {
             let end = running.finished(|end| async { end }).await;
@@ -213,9 +199,6 @@ impl Driver<'_> {
     fn pass(&self, span: Duration) {
         let clock = &self.ports.outside.clock;
         clock.advance(span);
-        if self.beats {
-            return;
-        }
         let tick = Tick {
             now: clock.now(),
             more_may_come: false,
@@ -244,13 +227,8 @@ impl Driver<'_> {
 
     /// Waits until nothing moves but by an act of ours. Each round passes through the queue of the
     /// state and through the blocking pool, behind whatever was under way.
-    async fn settle(&mut self) {
+    async fn settle(&self) {
         let mut quiet = 0;
-        // A run that beats by itself never comes to rest; the world then moves as often as it does.
-        if self.beats {
-            self.beat.tick().await;
-            return;
-        }
         while quiet < QUIET_ROUNDS {
             let before = self.moves();
             while self.ports.retries_due.get() > 0 {

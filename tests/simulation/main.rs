@@ -9,6 +9,7 @@ mod gates;
 mod history;
 mod intended;
 mod life;
+mod pinned;
 mod ports;
 mod provider;
 mod seeds;

@@ -173,6 +173,7 @@ impl Ports {
             path: write.to_owned(),
             message: "no space left on device".to_owned(),
             missing: false,
+            disk: true,
         })
     }
 
@@ -421,7 +422,9 @@ impl BatchApi for Ports {
     }
 
     async fn cancel(&self, name: &RemoteName) -> Result<(), ApiError> {
-        self.call("cancel", name.as_str(), |_, _| Ok(())).await
+        let cancel =
+            |ports: &Self, _: &Fate| ports.outside.provider.borrow_mut().cancel(name.as_str());
+        self.call("cancel", name.as_str(), cancel).await
     }
 
     async fn delete_batch(&self, name: &RemoteName) -> Result<(), ApiError> {

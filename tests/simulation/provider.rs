@@ -403,6 +403,16 @@ impl Provider {
         Ok(())
     }
 
+    /// A job that has not ended ends with nothing.
+    pub fn cancel(&mut self, name: &str) -> Result<(), ApiError> {
+        let job = self.jobs.get_mut(name).filter(|job| !job.deleted);
+        let job = job.ok_or_else(|| gone(name))?;
+        if is_running(job.state) {
+            job.state = "BATCH_STATE_CANCELLED";
+        }
+        Ok(())
+    }
+
     /// The results of a job, by the name of their file or by its own.
     pub fn results(&self, name: &str, now: Timestamp) -> Result<Vec<u8>, ApiError> {
         let file = RemoteOutput::File(RemoteName::from(name));

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use pagemill::domain::failure::{Next, Quota};
+use pagemill::domain::failure::{AccountFault, Next, Quota};
 use pagemill::domain::time::Timestamp;
 
 use super::clock::Dice;
@@ -106,7 +106,7 @@ impl Fates for Weather {
             return Fate::Well;
         }
         if sky.refused_until.get().is_some_and(|until| now < until) {
-            return Fate::Refused(Next::Unauthorized);
+            return Fate::Refused(Next::Account(AccountFault::Key));
         }
         let dice = &mut *sky.dice.borrow_mut();
         if !dice.permille(sky.level) {
@@ -115,7 +115,7 @@ impl Fates for Weather {
         if dice.permille(20) {
             let span = Duration::from_secs(dice.range(60, 3_000) as u64);
             sky.refused_until.set(Some(now.plus(span)));
-            return Fate::Refused(Next::Unauthorized);
+            return Fate::Refused(Next::Account(AccountFault::Key));
         }
         Self::storm(dice, call)
     }

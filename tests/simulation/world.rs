@@ -9,7 +9,9 @@ use std::time::Duration;
 use actix::Actor;
 use actix_rt::System;
 use pagemill::actors::batch_submitter::{BatchSubmitterOptions, Prices};
+use pagemill::actors::brake::Brake;
 use pagemill::actors::conductor::{ConductorOptions, Mode};
+use pagemill::actors::ending::ReleaseRules;
 use pagemill::actors::poller::PollerOptions;
 use pagemill::actors::result_processor::{JudgeRules, ResultProcessorOptions};
 use pagemill::actors::scanner::ScannerOptions;
@@ -18,6 +20,8 @@ use pagemill::actors::state::messages::Close;
 use pagemill::actors::state::open::StateOptions;
 use pagemill::actors::uploader::UploaderOptions;
 use pagemill::actors::uploader::transfer::TransferOptions;
+use pagemill::decide::brake::BrakeRules;
+use pagemill::decide::pace::PaceRules;
 use pagemill::decide::pack::Limits;
 use pagemill::decide::retry::{CreateRules, UploadRules};
 use pagemill::domain::ids::{KeyFingerprint, RunId, ScopeToken, Sha256Hex};
@@ -129,22 +133,12 @@ impl World {
 
     /// One life on this world.
     pub fn live(&self, crash_at: Option<CrashAt>, pilot: &mut dyn Pilot) -> Lived {
-        self.live_with(crash_at, false, pilot)
-    }
-
-    /// One life whose conductor beats by itself, in real time.
-    pub fn live_beating(&self, pilot: &mut dyn Pilot) -> Lived {
-        self.live_with(None, true, pilot)
-    }
-
-    fn live_with(&self, crash_at: Option<CrashAt>, beats: bool, pilot: &mut dyn Pilot) -> Lived {
         let life = Life {
             outside: Rc::clone(&self.outside),
             database: self.database.clone(),
             plan: self.plan.clone(),
             unlock_behind_dead: self.settings.unlock_behind_dead,
             crash_at,
-            beats,
             acts_max: 5_000,
         };
         life.live(pilot)
@@ -188,6 +182,27 @@ fn recipe(layout: &Layout) -> Arc<Recipe> {
     Arc::clone(recipe)
 }
 
+/// A brake that a few pages cannot touch: no pilot, and limits beyond them. Halts come from the account
+/// alone.
+const BRAKE: Brake = Brake {
+    rules: BrakeRules {
+        identical_max: 0,
+        barren_max: 0,
+        accept_percent_min: 0,
+        window: 0,
+        pilot_pages: 0,
+        pilot_percent_min: 0,
+    },
+    pace: PaceRules {
+        pages_max: u32::MAX,
+        pages_min: 1,
+        clean_batches: 3,
+        tokens_max: None,
+        slow_after: Duration::from_secs(240 * 3600),
+        stop_after: Duration::from_secs(360 * 3600),
+    },
+};
+
 fn plan(settings: &Settings, layout: &Layout) -> Plan {
     let recipe = recipe(layout);
     let validator = Arc::clone(&recipe.validator);
@@ -195,6 +210,11 @@ fn plan(settings: &Settings, layout: &Layout) -> Plan {
     let scope = ScopeToken::from("scope-1");
     let key_fingerprint = KeyFingerprint::from("fingerprint");
     let life_min = 26 * HOUR;
+    let release = ReleaseRules {
+        releases_max: settings.releases_max,
+        life_min,
+        expired_pause: Duration::from_secs(600),
+    };
     Plan {
         run: run.clone(),
         run_label: None,
@@ -258,6 +278,7 @@ fn plan(settings: &Settings, layout: &Layout) -> Plan {
             },
             deletions_max: 4,
             pages_max: None,
+            waits_for_tick: false,
         },
         submitter: BatchSubmitterOptions {
             run,
@@ -273,16 +294,18 @@ fn plan(settings: &Settings, layout: &Layout) -> Plan {
             },
             live_max: settings.live_max,
             fill_wait: settings.fill_wait,
+            storage_budget_bytes: settings.budget,
             life_min,
             lines_life_min: life_min,
             create: CreateRules {
                 delay_min: Duration::from_secs(30),
                 delay_max: HOUR,
-                refusals_max: 3,
+                missing_max: 3,
             },
             settle: intended::SETTLE,
             lookups: intended::LOOKUPS,
-            releases_max: settings.releases_max,
+            release,
+            brake: BRAKE,
             submissions_max: 4,
         },
         poller: PollerOptions {
@@ -291,8 +314,9 @@ fn plan(settings: &Settings, layout: &Layout) -> Plan {
             polls_max: 4,
             results_wait: Duration::from_secs(1800),
             slow_warn: 24 * HOUR,
-            releases_max: settings.releases_max,
-            life_min,
+            late_interval: HOUR,
+            release,
+            brake: BRAKE,
         },
         processor: ResultProcessorOptions {
             rules: JudgeRules {
@@ -306,8 +330,8 @@ fn plan(settings: &Settings, layout: &Layout) -> Plan {
             results_wait: Duration::from_secs(1800),
             again_after: Duration::from_secs(30),
             keep_remote: false,
-            releases_max: settings.releases_max,
-            life_min,
+            release,
+            brake: BRAKE,
             price: None,
         },
     }
