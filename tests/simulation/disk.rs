@@ -53,6 +53,14 @@ pub fn text_of(key: &str, image: &[u8]) -> String {
     format!("text of {key} from {}", &sha256(image).as_str()[..12])
 }
 
+/// The bytes of an image of a page: some, so that a store can be full of them.
+fn image_of(key: &RecordKey, version: usize) -> Vec<u8> {
+    let grains = ".".repeat(IMAGE_BYTES);
+    format!("image of {key}, version {version} {grains}").into_bytes()
+}
+
+const IMAGE_BYTES: usize = 4_000;
+
 impl Disk {
     pub fn new() -> Self {
         Disk {
@@ -74,7 +82,7 @@ impl Disk {
         let label = format!("{{\"title\": \"page {page}\"}}");
         self.labels.insert(key.clone(), label.into_bytes());
         let image = Image {
-            versions: vec![format!("image of {key}").into_bytes()],
+            versions: vec![image_of(&key, 1)],
             ..Image::default()
         };
         self.images.insert(key.clone(), image);
@@ -85,8 +93,7 @@ impl Disk {
     pub fn replace_image(&mut self, key: &RecordKey) {
         let image = self.images.get_mut(key).unwrap();
         let version = image.versions.len() + 1;
-        let bytes = format!("image of {key}, version {version}").into_bytes();
-        image.versions.push(bytes);
+        image.versions.push(image_of(key, version));
         image.damaged = false;
     }
 

@@ -62,7 +62,7 @@ fn settings(dice: &mut Dice, poison: bool) -> Settings {
         fill_wait: dice.pick(&[Duration::ZERO, Duration::from_secs(40), HOUR]),
         max_retries: dice.range(0, 3) as u32,
         releases_max: if poison { 5 } else { dice.pick(&[2, 4, 10]) },
-        budget: dice.pick(&[1 << 30, 1 << 30, 2_000]),
+        budget: dice.pick(&[1 << 30, 1 << 30, 24_000]),
         ahead_max: dice.pick(&[2, 4, 20]),
         concurrency: dice.range(1, 4),
         attempts: dice.pick(&[1, 1, 1, 2]),
@@ -320,6 +320,7 @@ fn end_job(
     provider.end_with_rows(job, state, rows, strangers, inline);
     let row = provider.jobs.get_mut(job).unwrap();
     if dice.permille(200) && intended::may_name_results_late(state) {
+        row.named_late = !state.ends_with("SUCCEEDED");
         row.named = now.plus(Duration::from_secs(dice.range(30, 1_500) as u64));
     }
     if dice.permille(200) {
@@ -423,7 +424,7 @@ impl History {
             dice: self.dice.fork(),
             sky: Rc::clone(&self.sky),
             poison: self.poison.clone(),
-            acts_left: self.dice.range(15, 80),
+            acts_left: self.dice.range(15, 65),
         };
         let lived = self.world.live(crash_at, &mut pilot);
         self.sky.refused_until.set(pilot.sky.refused_until.get());

@@ -14,10 +14,10 @@ use super::world::World;
 pub const SETTLE: Duration = Duration::from_secs(600);
 pub const LOOKUPS: u32 = 3;
 
-/// Whether a job that ended in this state may name its results later than its end. What ended in
-/// any other way and names none is over.
+/// Whether results that a job names only after its end are still looked for. A job that failed or
+/// expired and names none is over.
 pub fn may_name_results_late(state: &str) -> bool {
-    state.ends_with("SUCCEEDED")
+    state.ends_with("SUCCEEDED") || state.ends_with("CANCELLED")
 }
 
 /// What an attempt's row says in the end: `accepted`, `released`, or the error that it is rejected
@@ -120,6 +120,7 @@ fn confirm_batches(world: &World, confirmed: &mut Confirmed) {
         "SELECT display_name || '|' || state || '|' || coalesce(abandon_code, '') || '|'
                 || coalesce(remote_name, '') || '|' || creates FROM submissions",
     );
+    let watched = world.outside.watch.ask("SELECT remote_name FROM late_jobs");
     for row in &rows {
         let [display_name, state, code, remote, creates] = columns(row);
         confirmed.count(&format!("batch {state} {code}"));
@@ -129,7 +130,9 @@ fn confirm_batches(world: &World, confirmed: &mut Confirmed) {
             .values()
             .any(|job| job.display_name == display_name);
         let is = |word: &str| job.is_some_and(|job| job.state.ends_with(word));
-        let empty = job.is_some_and(|job| job.output.is_none());
+        // What ended with nothing may name results later: then they are watched for.
+        let watched = watched.iter().any(|name| name == remote);
+        let empty = job.is_some_and(|job| job.output.is_none() || (job.named_late && watched));
         let right = match (state, code) {
             ("settled", _) => job.is_some_and(|job| job.output.is_some()),
             ("abandoned", "failed") => is("FAILED") && empty,
@@ -138,7 +141,9 @@ fn confirm_batches(world: &World, confirmed: &mut Confirmed) {
             }
             ("abandoned", "expired") => is("EXPIRED") && empty,
             ("abandoned", "cancelled") => is("CANCELLED") && empty,
-            ("abandoned", "results_lost") => job.is_some_and(never_fetchable),
+            // That a job which is only watched for ended so is wrong: one answer that says "not
+            // there", heard long after the job's end, is enough, however young the question was.
+            ("abandoned", "results_lost") => watched || job.is_some_and(never_fetchable),
             ("abandoned", "refused" | "withdrawn") => !made,
             _ => false,
         };
@@ -176,9 +181,12 @@ fn confirm_attempts(world: &World, confirmed: &mut Confirmed) {
         let [key, state, remote, outcome, error, alone] = columns(row);
         let said = if error.is_empty() { outcome } else { error };
         confirmed.count(&format!("attempt {said}"));
+        let row_of = |job: &Job| job.rows.get(key).copied().unwrap_or(Row::Missing);
         let expected = match (state, provider.jobs.get(remote)) {
-            ("settled", Some(job)) => {
-                self::outcome(job.rows.get(key).copied().unwrap_or(Row::Missing))
+            ("settled", Some(job)) => self::outcome(row_of(job)),
+            // An answer that came after the end is worth what it says, if it was needed still.
+            ("abandoned", Some(job)) if job.named_late && said == "accepted" => {
+                self::outcome(row_of(job))
             }
             // Alone in a batch that failed as a whole, a page is what it failed for.
             _ if alone == "1" && said == "ApiError" => "ApiError",

@@ -90,6 +90,8 @@ pub struct Job {
     pub output: Option<RemoteOutput>,
     /// From when on the job says where its results are.
     pub named: Timestamp,
+    /// Whether that is later than an end that is no success.
+    pub named_late: bool,
     /// From when on they can be fetched.
     pub fetchable: Timestamp,
     pub results: Vec<u8>,
@@ -295,7 +297,7 @@ impl Provider {
         let image = self.files.get(&line.file)?;
         let starts = format!("image of {}", line.key);
         let text = String::from_utf8_lossy(&image.bytes);
-        if text != starts && !text.starts_with(&format!("{starts},")) {
+        if !text.starts_with(&format!("{starts},")) {
             return Some(format!("P4 the line of {} shows '{text}'", line.key));
         }
         let (_, context) = line.prompt.split_once("Before: text of ")?;
@@ -316,6 +318,7 @@ impl Provider {
             error: None,
             output: None,
             named: now,
+            named_late: false,
             fetchable: now,
             results: Vec::new(),
             rows: BTreeMap::new(),

@@ -272,6 +272,8 @@ UNION ALL SELECT 'P8 batch ' || a.batch_id || ' has verdicts and no raw results'
   FROM attempts AS a JOIN submissions AS s USING (batch_id)
   WHERE a.outcome IN ('accepted','rejected') AND s.raw_path IS NULL
     AND NOT (s.abandon_code IN ('failed','refused') AND a.error_type = 'ApiError')
+    AND NOT EXISTS (SELECT 1 FROM late_jobs AS l
+                    WHERE l.batch_id = s.batch_id AND l.raw_path IS NOT NULL)
 UNION ALL SELECT 'P10 images of ' || sum(bytes) || ' bytes are in the store'
   FROM remote_files WHERE purpose = 'image' AND state = 'live' AND expires_at > ?4
   GROUP BY purpose HAVING sum(bytes) > ?3

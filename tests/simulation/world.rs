@@ -24,6 +24,7 @@ use pagemill::decide::brake::BrakeRules;
 use pagemill::decide::pace::PaceRules;
 use pagemill::decide::pack::Limits;
 use pagemill::decide::retry::{CreateRules, UploadRules};
+use pagemill::decide::storage;
 use pagemill::domain::ids::{KeyFingerprint, RunId, ScopeToken, Sha256Hex};
 use pagemill::domain::layout::Layout;
 use pagemill::pipeline::Plan;
@@ -289,7 +290,7 @@ fn plan(settings: &Settings, layout: &Layout) -> Plan {
             file_name_prefix: "pagemill".into(),
             limits: Limits {
                 pages_max: settings.pages_max,
-                bytes_max: 1 << 20,
+                bytes_max: storage::lines_bytes_max(settings.budget).min(1 << 20),
                 tokens_max: None,
             },
             live_max: settings.live_max,
