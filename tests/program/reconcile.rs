@@ -242,6 +242,7 @@ fn f12_a_database_lost_while_answers_get_lost_and_lists_are_late() {
         faults: ROUGH,
         seed: random.seed(),
         settings: &[("execution.batch_size_limit", "2")],
+        ..WorldOptions::default()
     });
     let losses = lose_again_and_again(&world, &mut random);
     let ledger = world.ledger();

@@ -1,0 +1,85 @@
+//! Many histories, or one of them again.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::history::{self, Tally, Told};
+
+/// Histories that are lived when nobody says how many.
+const SEEDS: u64 = 300;
+
+/// Failed histories that are told whole; the others only by what they broke.
+const STORIES_TOLD: usize = 5;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} must be a number, not '{text}'")),
+    )
+}
+
+/// Lives the histories of these seeds, on all cores.
+fn live_all(first: u64, count: u64) -> (Tally, Vec<Told>) {
+    let next = AtomicU64::new(first);
+    let whole = Mutex::new((Tally::default(), Vec::new()));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        return;
+                    }
+                    let told = history::live(seed);
+                    let mut whole = whole.lock().unwrap();
+                    whole.0.take_in(&told.tally);
+                    if !told.faults.is_empty() {
+                        whole.1.push(told);
+                    }
+                }
+            });
+        }
+    });
+    whole.into_inner().unwrap()
+}
+
+fn print(counts: &BTreeMap<String, u64>) {
+    for (what, count) in counts {
+        println!("{count:>9} {what}");
+    }
+}
+
+/// Every promise that can be seen from outside holds after every commit, whatever happens and
+/// wherever the process dies; and in the end everything is accounted for.
+#[test]
+fn the_promises_hold_in_every_history() {
+    if let Some(seed) = number("PAGEMILL_SIM_SEED") {
+        let told = history::live(seed);
+        println!("{}", told.story.join("\n"));
+        print(&told.tally.counts);
+        assert!(told.faults.is_empty(), "seed {seed}: {:#?}", told.faults);
+        return;
+    }
+    let first = number("PAGEMILL_SIM_FIRST").unwrap_or(0);
+    let count = number("PAGEMILL_SIM_SEEDS").unwrap_or(SEEDS);
+    let (tally, mut failed) = live_all(first, count);
+    print(&tally.counts);
+    failed.sort_by_key(|told| told.seed);
+    for (place, told) in failed.iter().enumerate() {
+        if place < STORIES_TOLD {
+            println!("{}", told.story.join("\n"));
+        }
+        println!("seed {}: {:#?}", told.seed, told.faults);
+    }
+    let seeds: Vec<u64> = failed.iter().map(|told| told.seed).collect();
+    assert!(
+        seeds.is_empty(),
+        "{} of {count} histories broke a promise, seeds {seeds:?}; to see one: \
+         PAGEMILL_SIM_SEED={} cargo test --test simulation promises -- --nocapture",
+        seeds.len(),
+        seeds.first().copied().unwrap_or_default(),
+    );
+}
