@@ -94,6 +94,10 @@ notices! {
     PageNotPacked<'a> { key: &'a RecordKey, message: &'a str }
     warn "page cannot be put into a request" { page.key = %key, reason = message }
 
+    /// The output that a page's prompt was to see is gone or cannot be read as a file.
+    ContextMissing<'a> { key: &'a RecordKey, fault: &'a SourceError }
+    warn "the output of the page before is gone; this page is asked without it" { page.key = %key, fault = %fault }
+
     /// The provider has a batch.
     BatchSubmitted<'a> { batch: &'a BatchId, remote: &'a RemoteName }
     info "batch submitted" { batch.id = %batch, batch.remote = %remote }

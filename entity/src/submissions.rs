@@ -61,6 +61,7 @@ pub struct Model {
     pub closed_at: Option<String>,
     pub unreachable_since: Option<String>,
     pub tokens_estimated: Option<i64>,
+    pub results_missing_since: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -37,6 +37,7 @@ const UP: &[&str] = &[HALTS, STREAKS, PACES, LATE_JOBS, SUBMISSIONS];
 
 const DOWN: &[&str] = &[
     "DROP INDEX submissions_closed_at",
+    "ALTER TABLE submissions DROP COLUMN results_missing_since",
     "ALTER TABLE submissions DROP COLUMN tokens_estimated",
     "ALTER TABLE submissions DROP COLUMN unreachable_since",
     "DROP TABLE late_jobs",
@@ -121,5 +122,6 @@ CREATE INDEX late_jobs_batch_id ON late_jobs (batch_id);
 const SUBMISSIONS: &str = "
 ALTER TABLE submissions ADD COLUMN unreachable_since TEXT;
 ALTER TABLE submissions ADD COLUMN tokens_estimated INTEGER;
+ALTER TABLE submissions ADD COLUMN results_missing_since TEXT;
 CREATE INDEX submissions_closed_at ON submissions (closed_at) WHERE state = 'settled';
 ";

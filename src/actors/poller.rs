@@ -313,6 +313,7 @@ impl Poller {
             state: self.peers.state.clone(),
             batches: Rc::clone(&self.batches),
             clock: Rc::clone(&self.clock),
+            patience: self.options.results_wait,
             job,
         };
         ctx.spawn(look.run().into_actor(self).map(move |looked, stage, ctx| {

@@ -55,8 +55,9 @@ fn more_tokens(asked: u64, truncations: u32, steps: RetrySteps) -> Option<u64> {
     let mut tokens = asked;
     for _cut in 0..truncations {
         let grown = u128::from(tokens) * u128::from(steps.tokens_percent) / 100;
+        let before = tokens;
         tokens = u64::try_from(grown).unwrap_or(limit).clamp(asked, limit);
-        if tokens == limit {
+        if tokens == before || tokens == limit {
             break;
         }
     }

@@ -31,8 +31,6 @@ pub struct Disk {
     pub outputs: BTreeMap<RecordKey, Vec<u8>>,
     /// Outputs that an operator took away, and that are not back.
     pub taken: BTreeSet<RecordKey>,
-    /// Outputs that were ever taken away.
-    pub were_taken: BTreeSet<RecordKey>,
     pub files: BTreeMap<PathBuf, Vec<u8>>,
     pub reports: BTreeMap<String, String>,
     /// What is kept of live batches beside the database.
@@ -71,7 +69,6 @@ impl Disk {
             images: BTreeMap::new(),
             outputs: BTreeMap::new(),
             taken: BTreeSet::new(),
-            were_taken: BTreeSet::new(),
             files: BTreeMap::new(),
             reports: BTreeMap::new(),
             manifests: BTreeMap::new(),
@@ -167,7 +164,6 @@ impl Disk {
     pub fn take_output(&mut self, key: &RecordKey) {
         if self.outputs.remove(key).is_some() {
             self.taken.insert(key.clone());
-            self.were_taken.insert(key.clone());
         }
     }
 

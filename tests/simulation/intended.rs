@@ -17,7 +17,9 @@ pub const LOOKUPS: u32 = 3;
 /// Whether results that a job names only after its end are still looked for. A job that failed or
 /// expired and names none is over.
 pub fn may_name_results_late(state: &str) -> bool {
-    state.ends_with("SUCCEEDED") || state.ends_with("CANCELLED")
+    ["SUCCEEDED", "CANCELLED", "FAILED", "EXPIRED"]
+        .iter()
+        .any(|word| state.ends_with(word))
 }
 
 /// What an attempt's row says in the end: `accepted`, `released`, or the error that it is rejected
@@ -141,9 +143,7 @@ fn confirm_batches(world: &World, confirmed: &mut Confirmed) {
             }
             ("abandoned", "expired") => is("EXPIRED") && empty,
             ("abandoned", "cancelled") => is("CANCELLED") && empty,
-            // That a job which is only watched for ended so is wrong: one answer that says "not
-            // there", heard long after the job's end, is enough, however young the question was.
-            ("abandoned", "results_lost") => watched || job.is_some_and(never_fetchable),
+            ("abandoned", "results_lost") => job.is_some_and(never_fetchable),
             ("abandoned", "refused" | "withdrawn") => !made,
             _ => false,
         };
@@ -183,7 +183,16 @@ fn confirm_attempts(world: &World, confirmed: &mut Confirmed) {
         confirmed.count(&format!("attempt {said}"));
         let row_of = |job: &Job| job.rows.get(key).copied().unwrap_or(Row::Missing);
         let expected = match (state, provider.jobs.get(remote)) {
-            ("settled", Some(job)) => self::outcome(row_of(job)),
+            ("settled", Some(job)) => {
+                let said = self::outcome(row_of(job));
+                // What a job that was cut short did not come to is nobody's failure.
+                let cut_short = !job.state.ends_with("SUCCEEDED");
+                if cut_short && said == "MissingResponse" {
+                    "released"
+                } else {
+                    said
+                }
+            }
             // An answer that came after the end is worth what it says, if it was needed still.
             ("abandoned", Some(job)) if job.named_late && said == "accepted" => {
                 self::outcome(row_of(job))
@@ -221,10 +230,6 @@ fn confirm_pages(world: &World, confirmed: &mut Confirmed) {
         let released: u32 = released.parse().unwrap();
         confirmed.count(&format!("page {stage} {error}"));
         let spent = failures > world.settings.max_retries;
-        // This is wrong: a page whose lines are written while the output of the page before is
-        // away dies of it, though it did nothing, and its retries are not asked for.
-        let lost_context = error == "ValidationError"
-            && before(&key).is_some_and(|before| disk.were_taken.contains(&before));
         let right = match (stage, error) {
             ("completed", _) => disk.outputs.contains_key(&key),
             ("dead", "ImageError") => disk.images[&key].was_damaged,
@@ -233,7 +238,7 @@ fn confirm_pages(world: &World, confirmed: &mut Confirmed) {
                 let alone = alone.iter().any(|page| *page == key.as_str());
                 spent || alone || released > world.settings.releases_max
             }
-            ("dead", _) => spent || lost_context,
+            ("dead", _) => spent,
             ("discovered", _) => !waits_for.is_empty() && !world.settings.unlock_behind_dead,
             _ => false,
         };
@@ -241,12 +246,6 @@ fn confirm_pages(world: &World, confirmed: &mut Confirmed) {
             confirmed.fault(format!("P5 {row}: nothing explains it"));
         }
     }
-}
-
-/// The page before, by number.
-fn before(key: &RecordKey) -> Option<RecordKey> {
-    let number: u32 = key.page().parse().ok()?;
-    Some(RecordKey::new(format!("{}:{}", key.book(), number - 1)))
 }
 
 /// Nothing of ours stays with the provider but jobs that had nothing for us, and second jobs that

@@ -16,6 +16,7 @@ use crate::domain::attempt::FailureDetail;
 use crate::domain::failure::ErrorType;
 use crate::domain::ids::{BatchId, RecipeHash, RecordKey, Sha256Hex};
 use crate::domain::layout::Layout;
+use crate::notices;
 use crate::ports::page_source::{PageSource, SourceError};
 use crate::prompt::Recipe;
 use crate::wire::request::{self, LineParts};
@@ -324,7 +325,11 @@ impl LineWriter {
             Some(before) => match source.output(before).await {
                 Ok(output) => Some(output),
                 Err(error) if error.disk => return Err(error),
-                Err(error) => return refused(format!("output of the page before: {error}")),
+                Err(error) => {
+                    // Somebody took it away since it was accepted: no fault of this page.
+                    notices::ContextMissing { key, fault: &error }.emit();
+                    None
+                }
             },
         };
         Ok(Ok(Material {

@@ -1,6 +1,7 @@
 //! One look at a job beside or after its batch.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use actix::Addr;
 
@@ -29,6 +30,8 @@ pub(super) struct LateLook {
     pub state: Addr<StateActor>,
     pub batches: Rc<dyn BatchApi>,
     pub clock: Rc<dyn Clock>,
+    /// How long a job that ended may take to name results.
+    pub patience: Duration,
     pub job: LateJob,
 }
 
@@ -50,7 +53,11 @@ impl LateLook {
                     Seen::Results => LateEvent::ResultsOffered,
                     Seen::Nothing { words, .. } => {
                         record.note = words;
-                        LateEvent::EndedEmpty
+                        if record.at.since(self.job.found_at) < self.patience {
+                            LateEvent::Looked
+                        } else {
+                            LateEvent::EndedEmpty
+                        }
                     }
                 };
                 record.remote_state = Some(remote.state.as_str().to_owned());

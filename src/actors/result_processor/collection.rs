@@ -13,8 +13,8 @@ use crate::actors::activity::answered;
 use crate::actors::ending::Ending;
 use crate::actors::hint::PagesUnlocked;
 use crate::actors::state::messages::{
-    BatchRow, BeginCollect, LineCounts, ListMembers, Member, RawFile, RecordVerdicts, SettleBatch,
-    Settled,
+    BatchRow, BeginCollect, LineCounts, ListMembers, Member, NoteResultsMissing, RawFile,
+    RecordVerdicts, SettleBatch, Settled,
 };
 use crate::decide::pace::PaceEvent;
 use crate::decide::release;
@@ -147,15 +147,23 @@ impl Collection {
 
     /// Results that are named but not there yet may still come; some day they are lost.
     async fn not_fetched(&self, error: ApiError) -> Result<CollectionEnd, CollectionError> {
-        let since = self.row.terminal_seen_at.unwrap_or(self.row.created_at);
-        let waited = self.now().since(since);
         notices::ResultsNotFetched {
             batch: &self.row.batch,
             message: &error.message,
         }
         .emit();
-        if !matches!(error.next, Next::Missing) || waited < self.shop.options.results_wait {
-            let expected = matches!(error.next, Next::Missing);
+        let expected = matches!(error.next, Next::Missing);
+        let ended_at = self.row.terminal_seen_at.unwrap_or(self.row.created_at);
+        // How long they were really looked for in vain, and not how long nobody looked.
+        let since = if expected {
+            let (batch, at) = (self.row.batch.clone(), self.now());
+            let note = NoteResultsMissing { batch, at };
+            answered(self.shop.peers.state.send(note).await)?
+        } else {
+            ended_at
+        };
+        let waited = self.now().since(since);
+        if !expected || waited < self.shop.options.results_wait {
             let floor = self.shop.options.again_after;
             return Ok(CollectionEnd::NotYet {
                 trouble: (!expected).then_some(error.message),
@@ -182,7 +190,7 @@ impl Collection {
             note: format!(
                 "results lost {} h after the job ended: {}",
                 self.now()
-                    .since(self.row.ended_at.unwrap_or(since))
+                    .since(self.row.ended_at.unwrap_or(ended_at))
                     .as_secs()
                     / 3600,
                 error.message

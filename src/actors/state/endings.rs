@@ -124,7 +124,7 @@ impl EndBatch {
         execute_exactly(tx, sql, values, keys.len()).await
     }
 
-    /// Where the end is not the provider's last word, its job may still bring answers.
+    /// A job that names no results may do so later, whatever its last word was.
     async fn watch_job(
         &self,
         tx: &DatabaseTransaction,
@@ -132,12 +132,13 @@ impl EndBatch {
         code: AbandonCode,
     ) -> StateResult<()> {
         let may_come = match code {
-            AbandonCode::Forgotten | AbandonCode::ResultsLost | AbandonCode::Cancelled => true,
-            AbandonCode::Withdrawn
-            | AbandonCode::Refused
+            AbandonCode::Forgotten
+            | AbandonCode::ResultsLost
+            | AbandonCode::Cancelled
             | AbandonCode::Failed
             | AbandonCode::Quota
-            | AbandonCode::Expired => false,
+            | AbandonCode::Expired => true,
+            AbandonCode::Withdrawn | AbandonCode::Refused => false,
         };
         if let Some(job) = submission.row.remote_name.as_deref().filter(|_| may_come) {
             let job = RemoteName::from(job);

@@ -218,6 +218,9 @@ messages! {
     /// The provider does not show a live batch's job to the key that made it.
     MarkUnreachable { batch: BatchId, note: String, at: Timestamp } -> ();
 
+    /// The results that the provider names are not there; gives since when that has been so.
+    NoteResultsMissing { batch: BatchId, at: Timestamp } -> Timestamp;
+
     /// Settled batches that have no report yet: a crash came between. Oldest first.
     ListUnreported { limit: u64 } -> Vec<Unreported>;
 

@@ -54,6 +54,7 @@ impl Apply for BeginCollect {
         }
         pages.write(tx, rules, self.at).await?;
         let mut change = submission.change(self.at);
+        change.results_missing_since = Set(None);
         change.raw_path = Set(Some(self.raw.path.clone()));
         change.raw_bytes = Set(Some(signed(self.raw.bytes)));
         change.raw_sha256 = Set(Some(self.raw.sha256.to_string()));

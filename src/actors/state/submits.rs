@@ -7,10 +7,11 @@ use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, Qu
 use entity::{active_batches, submission_events, submissions};
 
 use super::messages::{
-    BeginSubmit, MarkUnreachable, RecordLookup, RecordPoll, RecordSubmit, StateError, StateResult,
+    BeginSubmit, MarkUnreachable, NoteResultsMissing, RecordLookup, RecordPoll, RecordSubmit,
+    StateError, StateResult,
 };
 use super::pages::mark_deleting;
-use super::rows::{TOKEN_SUMS, TokenSums, batch_state, corrupt, put_batch_state};
+use super::rows::{TOKEN_SUMS, TokenSums, batch_state, corrupt, maybe_instant, put_batch_state};
 use super::sql::{execute, first, number, signed, text, unsigned};
 use super::{Apply, Rules, late};
 use crate::domain::attempt::Tally;
@@ -420,6 +421,23 @@ impl Apply for RecordPoll {
                     .await
             }
         }
+    }
+}
+
+impl Apply for NoteResultsMissing {
+    type Reply = Timestamp;
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Timestamp> {
+        let submission = Submission::load(tx, &self.batch).await?;
+        submission.expect(BatchStage::Ready)?;
+        let known = submission.row.results_missing_since.as_deref();
+        if let Some(since) = maybe_instant("missing results", known)? {
+            return Ok(since);
+        }
+        let mut change = submission.change(self.at);
+        change.results_missing_since = Set(Some(self.at.to_string()));
+        submission.write(tx, change).await?;
+        Ok(self.at)
     }
 }
 

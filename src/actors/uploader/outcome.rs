@@ -46,14 +46,15 @@ pub fn stored(key: RecordKey, file: StoredFile, facts: ImageFacts) -> UploadReco
     }
 }
 
-/// The image will never be sent as it is.
+/// The image will never be sent as it is. It keeps its page away by itself, and the page comes back
+/// when it is mended: its retries are for answers, and none was asked for.
 pub fn image_refused(key: RecordKey, fault: &ImageFault) -> UploadRecord {
     let error = ErrorType::Image;
     UploadRecord {
         key,
         event: PageEvent::UploadRefused { error },
         stored: None,
-        failure: Some((failure(error, fault.to_string()), Counted::Yes)),
+        failure: Some((failure(error, fault.to_string()), Counted::No)),
         cycle_spent: false,
         note: fault.to_string(),
     }

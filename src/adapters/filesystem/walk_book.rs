@@ -44,13 +44,7 @@ pub(super) fn list(
         Err(error) => {
             // Pages that could not be written would be paid for, and pages that are done but cannot
             // be seen would be paid for again.
-            let kind = if error.disk {
-                OddityKind::DiskFault
-            } else {
-                OddityKind::OutputFolder
-            };
-            let detail = format!("its output folder: {error}");
-            return (None, vec![oddity(kind, levels, None, &detail)]);
+            return (None, vec![output_folder_odd(levels, &error)]);
         }
     };
     let borrowed: Vec<&str> = levels.iter().map(String::as_str).collect();
@@ -99,6 +93,16 @@ pub(super) fn list(
         &mut oddities,
     );
     (Some(listing), oddities)
+}
+
+/// A disk that fails may work again; a link that leads out stays where it is.
+fn output_folder_odd(levels: &[String], error: &SourceError) -> Oddity {
+    let kind = if error.disk {
+        OddityKind::DiskFault
+    } else {
+        OddityKind::OutputFolder
+    };
+    oddity(kind, levels, None, &format!("its output folder: {error}"))
 }
 
 fn labels(options: &FilesystemOptions, levels: &[String]) -> io::Result<Labels> {
