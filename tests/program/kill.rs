@@ -6,7 +6,7 @@ use crate::books::Books;
 use crate::kit::{MILD, Random, World, WorldOptions};
 
 #[test]
-fn p12_killed_at_random_moments() {
+fn f12_p12_killed_at_random_moments_it_ends_as_if_nothing_had_happened() {
     const KILLS_MAX: u64 = 12;
     let mut random = Random::new("kill");
     let world = World::new(&WorldOptions {

@@ -21,7 +21,7 @@ use crate::poller::submitted;
 use crate::result_processor::{answer, response, said};
 
 /// The jobs that are still waiting, with the keys of their lines.
-fn pending(provider: &FakeProvider) -> Vec<(String, Vec<String>)> {
+pub fn pending(provider: &FakeProvider) -> Vec<(String, Vec<String>)> {
     let jobs = provider.jobs().into_iter();
     jobs.filter(|job| provider.record.borrow().jobs[job].state == "BATCH_STATE_PENDING")
         .map(|job| (provider.keys(&job), job))
@@ -56,7 +56,7 @@ async fn run_with(
 }
 
 /// A page in a book of its own each.
-async fn single_pages(count: u32) -> Sandbox {
+pub async fn single_pages(count: u32) -> Sandbox {
     let mut sandbox = Sandbox::new().await;
     sandbox.plan.submitter.fill_wait = HOUR;
     for book in 1..=count {

@@ -173,3 +173,24 @@ async fn f29_uploads_that_are_all_throttled_at_once_go_on_together() {
     assert_eq!(scene.count(PageStage::Uploaded).await, 8);
     assert_eq!(scene.sandbox.provider.calls("upload"), workers + 8);
 }
+
+#[actix::test]
+async fn f21_whatever_the_levels_are_called_the_provider_hears_ascii_names_of_ours() {
+    let sandbox = Sandbox::new().await;
+    let books = ["كتاب ٣".to_owned(), "🙂 %:".to_owned(), "ü".repeat(30)];
+    for book in &books {
+        sandbox.tree.add(book, 1);
+    }
+    let running = crate::pipeline::start(&sandbox).await;
+    let end = crate::pipeline::until_end(&sandbox, running, Box::new(crate::pipeline::answer_all));
+    end.await;
+    assert_eq!(crate::pipeline::stages(&sandbox).await, ["completed 3"]);
+    let told: Vec<String> = ["upload", "create"]
+        .iter()
+        .flat_map(|call| sandbox.provider.words(call))
+        .collect();
+    assert!(told.len() >= 5, "{told:?}");
+    for words in &told {
+        assert!(words.is_ascii() && words.len() < 200, "{words}");
+    }
+}
