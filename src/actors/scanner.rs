@@ -152,7 +152,9 @@ impl Look {
         let mut walk = match self.source.walk(&self.options.scope).await {
             Ok(walk) => walk,
             Err(error) => {
-                seen.failed = Some(error.to_string());
+                let nothing_yet =
+                    self.source.label_folder_is_empty().await && self.pages_in_all().await? == 0;
+                seen.failed = (!nothing_yet).then(|| error.to_string());
                 return Ok(seen);
             }
         };
@@ -176,6 +178,16 @@ impl Look {
                 .await,
         )?;
         Ok(seen)
+    }
+
+    /// Pages that are known: where there are none, an empty label folder is only new.
+    async fn pages_in_all(&self) -> Result<u64, StateError> {
+        let question = Summarize {
+            scope: None,
+            at: self.clock.now(),
+        };
+        let summary = answered(self.peers.state.send(question).await)?;
+        Ok(summary.pages.iter().map(|(_stage, count)| count).sum())
     }
 
     /// Says so where outputs should be and none is: taken for deleted, they would all be paid for

@@ -130,6 +130,12 @@ pub trait PageSource {
     /// The text of an output.
     async fn output(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError>;
 
+    /// Whether the label folder is there, though it holds nothing: nobody has put a label into it yet,
+    /// or its file system is not mounted.
+    async fn label_folder_is_empty(&self) -> bool {
+        false
+    }
+
     /// Whether the output folder is there and holds something; else why not. An empty folder is what
     /// is left where a file system was mounted.
     async fn output_folder(&self) -> Result<(), SourceError> {

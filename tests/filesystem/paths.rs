@@ -201,7 +201,12 @@ async fn p13_a_book_whose_outputs_lead_elsewhere_is_no_work() {
         .map(|oddity| (oddity.kind, oddity.path.as_str()))
         .collect();
     let expected = ["file/b/c", "nowhere/b/c", "out/b/c"];
-    assert_eq!(shown, expected.map(|path| (OddityKind::OutputFolder, path)));
+    let kinds = [
+        OddityKind::DiskFault,
+        OddityKind::OutputFolder,
+        OddityKind::OutputFolder,
+    ];
+    assert_eq!(shown, kinds.into_iter().zip(expected).collect::<Vec<_>>());
     let details: Vec<&str> = oddities.iter().map(|odd| odd.detail.as_str()).collect();
     assert!(details[0].ends_with("not a folder"), "{details:?}");
     assert!(details[1].contains("cannot be followed"), "{details:?}");

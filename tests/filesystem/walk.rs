@@ -200,7 +200,7 @@ async fn folders_that_cannot_be_listed_are_told() {
     let (books, oddities) = walk(&world, Scope::default()).await;
     // Pages that may be done, and could not be written, are no work.
     assert_eq!(labels(&books), [] as [&str; 0]);
-    assert_eq!(oddities, [(OddityKind::OutputFolder, "a/b/c".to_owned())]);
+    assert_eq!(oddities, [(OddityKind::DiskFault, "a/b/c".to_owned())]);
 
     fs::remove_dir_all(world.path("labels")).unwrap();
     let error = world.files.walk(&Scope::default()).await.err().unwrap();

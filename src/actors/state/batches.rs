@@ -232,7 +232,11 @@ fn member(row: MemberRow) -> StateResult<Member> {
         file_uri: row.uri,
         file_mime: row.mime,
         file_expires_at: instant(&thing, &row.expires_at)?,
-        image_sha256: row.image_sha256.map(Sha256Hex::from),
+        // The image of an adopted job may not be known: then there is nothing to compare with.
+        image_sha256: row
+            .image_sha256
+            .filter(|hash| !hash.is_empty())
+            .map(Sha256Hex::from),
         predecessor: row.predecessor.map(RecordKey::from),
         predecessor_completed: completed,
         attempt_number: small(row.attempt_number),

@@ -60,7 +60,11 @@ fn is_there(root: &Path, path: &Path) -> Result<bool, SourceError> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() => Ok(true),
         Ok(found) if found.is_symlink() => stays_inside(root, path).map(|()| true),
-        Ok(_) => Err(refusal(path, "not a folder")),
+        // Somebody puts that right, and then the folder can be made: no reason to leave a book alone.
+        Ok(_) => Err(SourceError {
+            disk: true,
+            ..refusal(path, "not a folder")
+        }),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(fault(path, &error)),
     }

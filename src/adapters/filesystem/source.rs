@@ -88,6 +88,16 @@ impl PageSource for Filesystem {
         self.text(&self.options.output_dir, key).await
     }
 
+    async fn label_folder_is_empty(&self) -> bool {
+        let root = self.options.label_dir.clone();
+        let place = root.clone();
+        let looked = blocking(&place, move || {
+            let mut entries = std::fs::read_dir(&root).map_err(|error| fault(&root, &error))?;
+            Ok(entries.next().is_none())
+        });
+        looked.await.unwrap_or(false)
+    }
+
     async fn output_folder(&self) -> Result<(), SourceError> {
         let root = self.options.output_dir.clone();
         blocking(&root.clone(), move || gone(&root).map_or(Ok(()), Err)).await
