@@ -98,11 +98,21 @@ pub fn api_error(call: Call, answer: &HttpAnswer<'_>) -> ApiError {
         "" => describe(answer.body),
         message => one_line(message),
     };
+    let next = next(call, status, &fault, answer);
+    // The provider has one word for all its limits; each calls for something else.
+    let limit = match &next {
+        Next::Throttled { quota, .. } => format!(" ({})", quota.as_str()),
+        _ => String::new(),
+    };
     ApiError {
         effect: effect(call, answer.status, status),
-        next: next(call, status, &fault, answer),
+        next,
         http_status: Some(answer.status),
-        message: format!("{}: HTTP {}{word}: {said}", call.as_str(), answer.status),
+        message: format!(
+            "{}: HTTP {}{word}{limit}: {said}",
+            call.as_str(),
+            answer.status
+        ),
     }
 }
 

@@ -195,6 +195,9 @@ fn f20_quotas_are_told_apart() {
     );
     check_quota(PLAN, "ProjectSpendLimit", Quota::Spend);
     check_quota(PLAN, "GenerateRequestsPerMinutePerProject", Quota::Rate);
+    let words = |body: &str| api_error(Call::Upload, &answer(429, body)).message;
+    assert!(words(&by_id).contains("(the file store is full)"));
+    assert!(words(&rate_body).contains("(too many requests)"));
 }
 
 #[test]

@@ -27,6 +27,8 @@ use crate::ports::file_api::Collected;
 
 /// The pause before answers are looked at again whose pages are in flight elsewhere.
 const IN_FLIGHT_PAUSE: Duration = Duration::from_secs(60);
+/// What becomes of an answer about an image that was replaced.
+const STALE: &str = "stale: the image was replaced after it was sent";
 /// How much of a job's hash stands in the name of its raw file.
 const NAME_CHARACTERS: usize = 12;
 
@@ -181,6 +183,9 @@ impl LateCollection {
                     words: String::new(),
                 };
                 match judgement {
+                    Judgement::Accepted { .. } if self.is_replaced(member).await => {
+                        answer.words = STALE.to_owned();
+                    }
                     Judgement::Accepted { output } => {
                         answer.output = Some((sha256(&output), output.len() as u64));
                         if is_open(member) {
@@ -197,6 +202,17 @@ impl LateCollection {
             }
         }
         Ok(answers)
+    }
+
+    /// Whether the page has another image by now than the one that was sent. One that cannot be read
+    /// now proves nothing.
+    async fn is_replaced(&self, member: &LateMember) -> bool {
+        let sent = member.image_sha256.as_ref();
+        let Some(sent) = sent.filter(|_| self.shop.options.compare_images) else {
+            return false;
+        };
+        let image = self.shop.ports.source.image(&member.key).await;
+        image.is_ok_and(|(_path, facts)| facts.sha256 != *sent)
     }
 
     /// The job has no further use. What cannot be deleted expires by itself.

@@ -184,6 +184,7 @@ struct LateMemberRow {
     output_sha256: Option<String>,
     outcome: String,
     own_stage: i64,
+    image_sha256: Option<String>,
 }
 
 impl Apply for ListLateMembers {
@@ -203,10 +204,12 @@ async fn late_members(tx: &impl ConnectionTrait, batch: &BatchId) -> StateResult
     let found: Vec<LateMemberRow> = rows(
         tx,
         "SELECT m.record_key, p.stage, p.output_sha256, a.outcome,
-                p.batch_id IS NOT NULL OR p.stage = 'uploading' AS own_stage
+                p.batch_id IS NOT NULL OR p.stage = 'uploading' AS own_stage,
+                nullif(f.sha256, '') AS image_sha256
          FROM batch_record_keys AS m
          JOIN pages AS p ON p.record_key = m.record_key
          JOIN attempts AS a ON a.batch_id = m.batch_id AND a.record_key = m.record_key
+         LEFT JOIN remote_files AS f ON f.name = a.image_file
          WHERE m.batch_id = ?1 ORDER BY m.record_key",
         [text(batch)],
     )
@@ -218,6 +221,7 @@ async fn late_members(tx: &impl ConnectionTrait, batch: &BatchId) -> StateResult
             in_flight: row.own_stage != 0,
             output: row.output_sha256.map(crate::domain::ids::Sha256Hex::from),
             was_accepted: row.outcome == "accepted",
+            image_sha256: row.image_sha256.map(crate::domain::ids::Sha256Hex::from),
             key: RecordKey::from(row.record_key),
         })
     });

@@ -10,7 +10,7 @@ use pagemill::actors::state::messages::*;
 use pagemill::domain::batch::{AbandonCode, BatchEvent, BatchStage};
 use pagemill::domain::failure::Next;
 use pagemill::domain::halt::HaltReason;
-use pagemill::domain::ids::BatchId;
+use pagemill::domain::ids::{BatchId, RecordKey};
 use pagemill::domain::page::PageEvent;
 
 use super::runs::{pending, single_pages};
@@ -245,6 +245,39 @@ async fn f24_a_create_that_is_refused_for_one_page_ends_with_that_page_alone() {
     assert_eq!(stages(&sandbox).await, ["completed 3", "dead 1"]);
     let refused = "SELECT count(*) || '' FROM submissions WHERE abandon_code = 'refused'";
     assert_eq!(sandbox.sql(refused).await, ["3"], "4, 2 and 1 pages");
+}
+
+#[actix::test]
+async fn f01_a_late_answer_about_a_replaced_image_is_not_accepted() {
+    let scene = Scene::new(1).await;
+    let sandbox = scene.sandbox;
+    let batch = sandbox.batches().await[0].batch.clone();
+    forget(&sandbox, &batch).await;
+    let keys = sandbox.provider.keys(&scene.jobs[0]);
+    let lines: Vec<String> = keys.iter().map(|key| answer(key, "late")).collect();
+    sandbox.provider.succeed(&scene.jobs[0], &lines);
+    let replaced = RecordKey::from(keys[0].as_str());
+    let mut images = sandbox.tree.images.borrow_mut();
+    images.insert(replaced, Ok(b"another scan".to_vec()));
+    drop(images);
+    scene
+        .poller
+        .send(pagemill::actors::hint::Leave {})
+        .await
+        .unwrap();
+    let sandbox = sandbox.reopened().await;
+    let running = start(&sandbox).await;
+    let end = until_end(&sandbox, running, Box::new(answer_all)).await;
+    assert_eq!(end, RunEnd::Done(WorkLeft::default()));
+    let row = "SELECT answers || ' ' || accepted || ' ' || paid_twice FROM late_jobs";
+    assert_eq!(sandbox.sql(row).await, ["3 2 0"]);
+    assert_eq!(stages(&sandbox).await, ["completed 3"]);
+    let asked = sandbox.sql("SELECT record_key FROM attempts GROUP BY 1 HAVING count(*) > 1");
+    assert_eq!(
+        asked.await,
+        [keys[0].clone()],
+        "the others were not asked again"
+    );
 }
 
 /// An operator forgets the batch, as the playbook does with one that is stuck.

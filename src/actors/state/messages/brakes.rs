@@ -61,6 +61,8 @@ pub struct LateMember {
     pub output: Option<Sha256Hex>,
     /// Whether its attempt in this very batch was accepted.
     pub was_accepted: bool,
+    /// The hash of the image that was sent, where it is known.
+    pub image_sha256: Option<Sha256Hex>,
 }
 
 /// An answer that came late.
