@@ -25,7 +25,8 @@ const LINES_SHOWN: usize = 14;
 /// Runs the command; gives the exit code.
 pub async fn run(common: &Common, args: &DemoArgs, out: &mut impl Write) -> anyhow::Result<u8> {
     let folder = match &args.dir {
-        Some(folder) => folder.clone(),
+        // The settings are read from inside it, where a relative name would lead elsewhere.
+        Some(folder) => std::path::absolute(folder)?,
         None => tempfile::Builder::new()
             .prefix("pagemill-demo-")
             .tempdir()?

@@ -359,6 +359,17 @@ fn the_demo_needs_nothing_and_ends_well() {
 }
 
 #[test]
+fn the_demo_takes_a_folder_below_the_one_it_is_started_in() {
+    let world = small();
+    let demo = world
+        .start_in(&world.folder(), &["demo", "--dir", "here"])
+        .wait();
+    demo.assert_code(0);
+    demo.assert_says(&["10 of 10 done"]);
+    assert!(world.folder().join("here/data/reports").is_dir());
+}
+
+#[test]
 fn p13_the_key_is_in_no_file_log_or_process_list() {
     let world = World::new(&WorldOptions {
         books: 4,
