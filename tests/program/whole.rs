@@ -71,6 +71,9 @@ fn f06_under_every_fault_at_five_percent_each_page_is_done_or_dead_for_what_the_
             ("breaker.nothing_accepted", "0"),
             ("breaker.accept_percent", "0"),
             ("execution.max_retries", "5"),
+            // One job in ten expires or is cancelled, whatever its size.
+            ("batch.size_min", "100"),
+            ("execution.max_concurrent_batches", "40"),
         ],
         ..WorldOptions::default()
     });
