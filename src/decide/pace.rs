@@ -16,6 +16,8 @@ pub struct PaceRules {
     pub clean_batches: u32,
     /// Input tokens in all batches together, at most; no limit of our own when absent.
     pub tokens_max: Option<u64>,
+    /// Tokens that adapting does not go below: a few full batches, or batches would shrink to nothing.
+    pub tokens_min: u64,
     /// The age of the oldest batch from which half as many may run, and from which no more are sent.
     pub slow_after: Duration,
     pub stop_after: Duration,
@@ -39,7 +41,7 @@ pub fn next(pace: &Pace, event: &PaceEvent, rules: &PaceRules) -> Option<Pace> {
     let after = match event {
         PaceEvent::Ended(code) => ended(pace, *code, rules),
         PaceEvent::Settled => settled(pace, rules),
-        PaceEvent::Throttled { tokens_live } => throttled(pace, *tokens_live),
+        PaceEvent::Throttled { tokens_live } => throttled(pace, *tokens_live, rules),
         PaceEvent::Taken => taken(pace, rules),
     };
     (after != *pace).then_some(after)
@@ -103,8 +105,8 @@ fn settled(pace: &Pace, rules: &PaceRules) -> Pace {
     }
 }
 
-fn throttled(pace: &Pace, tokens_live: u64) -> Pace {
-    let fewer = tokens_live / 5 * 4;
+fn throttled(pace: &Pace, tokens_live: u64, rules: &PaceRules) -> Pace {
+    let fewer = (tokens_live / 5 * 4).max(rules.tokens_min);
     if fewer == 0 || pace.tokens_max.is_some_and(|max| max <= fewer) {
         return pace.clone();
     }
@@ -121,7 +123,7 @@ fn taken(pace: &Pace, rules: &PaceRules) -> Pace {
     let Some(now) = pace.tokens_max else {
         return pace.clone();
     };
-    let grown = now.saturating_add((now / 20).max(1));
+    let grown = now.saturating_add((now / 10).max(1));
     let tokens_max = match rules.tokens_max {
         Some(set) if grown >= set => None,
         _ => Some(grown),
@@ -153,6 +155,7 @@ mod tests {
         pages_min: 10,
         clean_batches: 2,
         tokens_max: None,
+        tokens_min: 0,
         slow_after: Duration::from_secs(100),
         stop_after: Duration::from_secs(200),
     };
@@ -195,13 +198,20 @@ mod tests {
         let throttled = |tokens_live| PaceEvent::Throttled { tokens_live };
         let tokens = |events: &[PaceEvent]| walk(events).tokens_max;
         assert_eq!(tokens(&[throttled(1_000)]), Some(800));
-        assert_eq!(tokens(&[throttled(1_000), PaceEvent::Taken]), Some(840));
+        assert_eq!(tokens(&[throttled(1_000), PaceEvent::Taken]), Some(880));
         assert_eq!(tokens(&[throttled(1_000), throttled(2_000)]), Some(800));
         assert_eq!(
             tokens(&[throttled(0)]),
             None,
             "nothing of ours was too much"
         );
+        let wide = PaceRules {
+            tokens_min: 900,
+            ..RULES
+        };
+        let kept = next(&Pace::default(), &throttled(1_000), &wide);
+        let kept = kept.and_then(|pace| pace.tokens_max);
+        assert_eq!(kept, Some(900), "not below a few full batches");
         let set = PaceRules {
             tokens_max: Some(500),
             ..RULES

@@ -355,6 +355,7 @@ fn brake(settings: &Settings) -> Brake {
             pages_min: batch.size_min.min(pages_max),
             clean_batches: batch.grow_after,
             tokens_max: batch.enqueued_tokens_max,
+            tokens_min: 2 * u64::from(pages_max) * batch.tokens_per_image,
             slow_after: batch.slow_after,
             stop_after: batch.stop_after,
         },

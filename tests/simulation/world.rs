@@ -200,6 +200,7 @@ const BRAKE: Brake = Brake {
         pages_min: 1,
         clean_batches: 3,
         tokens_max: None,
+        tokens_min: 0,
         slow_after: Duration::from_secs(240 * 3600),
         stop_after: Duration::from_secs(360 * 3600),
     },
