@@ -362,7 +362,7 @@ fn the_demo_needs_nothing_and_ends_well() {
 fn the_demo_takes_a_folder_below_the_one_it_is_started_in() {
     let world = small();
     let demo = world
-        .start_in(&world.folder(), &["demo", "--dir", "here"])
+        .start_in(world.folder(), &["demo", "--dir", "here"])
         .wait();
     demo.assert_code(0);
     demo.assert_says(&["10 of 10 done"]);
