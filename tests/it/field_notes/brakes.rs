@@ -257,9 +257,8 @@ async fn f01_a_late_answer_about_a_replaced_image_is_not_accepted() {
     let lines: Vec<String> = keys.iter().map(|key| answer(key, "late")).collect();
     sandbox.provider.succeed(&scene.jobs[0], &lines);
     let replaced = RecordKey::from(keys[0].as_str());
-    let mut images = sandbox.tree.images.borrow_mut();
-    images.insert(replaced, Ok(b"another scan".to_vec()));
-    drop(images);
+    let image = Ok(b"another scan".to_vec());
+    sandbox.tree.images.borrow_mut().insert(replaced, image);
     scene
         .poller
         .send(pagemill::actors::hint::Leave {})
