@@ -321,9 +321,11 @@ impl Poller {
             match looked {
                 Err(error) => stage.activity.fail(error, ctx),
                 Ok(LateLooked::Offered { batch }) => {
+                    stage.activity.contact();
                     stage.peers.ready.do_send(ResultsReady { batch });
                 }
-                Ok(LateLooked::Nothing) => {}
+                Ok(LateLooked::Nothing) => stage.activity.contact(),
+                Ok(LateLooked::Failed) => {}
             }
             stage.activity.end();
         }));

@@ -338,6 +338,7 @@ impl ResultProcessor {
                     stage.late_put_off.insert(name, now.plus(pause));
                 }
                 Ok(LateEnd::Done { accepted }) => {
+                    stage.activity.contact();
                     stage.late_put_off.remove(&name);
                     if accepted > 0 {
                         let unlocked = PagesUnlocked { count: accepted };

@@ -144,7 +144,9 @@ fn confirm_batches(world: &World, confirmed: &mut Confirmed) {
             ("abandoned", "expired") => is("EXPIRED") && empty,
             ("abandoned", "cancelled") => is("CANCELLED") && empty,
             ("abandoned", "results_lost") => job.is_some_and(never_fetchable),
-            ("abandoned", "refused" | "withdrawn") => !made,
+            // Given up after a create that was taken for absent: its job may show up later.
+            ("abandoned", "withdrawn") => !made || creates != "0",
+            ("abandoned", "refused") => !made,
             _ => false,
         };
         if !right {
@@ -194,9 +196,7 @@ fn confirm_attempts(world: &World, confirmed: &mut Confirmed) {
                 }
             }
             // An answer that came after the end is worth what it says, if it was needed still.
-            ("abandoned", Some(job)) if job.named_late && said == "accepted" => {
-                self::outcome(row_of(job))
-            }
+            ("abandoned", Some(job)) if said == "accepted" => self::outcome(row_of(job)),
             // Alone in a batch that failed as a whole, a page is what it failed for.
             _ if alone == "1" && said == "ApiError" => "ApiError",
             _ => "released",

@@ -240,8 +240,16 @@ impl Desk {
             tokens: Some(packed.tokens),
             at: now,
         };
-        answered(self.peers.state.send(plan).await)?;
-        Ok(true)
+        match answered(self.peers.state.send(plan).await) {
+            Ok(()) => Ok(true),
+            // A page moved between the question and the plan: nothing was changed, and the next look
+            // sees how it stands now.
+            Err(StateError::Illegal(moved)) => {
+                tracing::debug!(reason = %moved, "a page moved while its batch was planned");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn pack(

@@ -135,7 +135,8 @@ impl Lookup {
 
     /// A create that was given up as absent may have made a job after all.
     async fn watch_twins(&self, twin: &Twin, found: Vec<RemoteBatch>) -> Result<(), StateError> {
-        for job in found.iter().filter(|job| job.name != twin.remote) {
+        let own = |job: &&RemoteBatch| twin.remote.as_ref() != Some(&job.name);
+        for job in found.iter().filter(own) {
             let watch = WatchJobs {
                 jobs: vec![(job.name.clone(), twin.batch.clone())],
                 at: self.desk.ports.clock.now(),

@@ -23,6 +23,7 @@ const LOOKS_MIN: u32 = 3;
 pub(super) enum LateLooked {
     Offered { batch: BatchId },
     Nothing,
+    Failed,
 }
 
 /// One look at one job.
@@ -46,6 +47,7 @@ impl LateLook {
             note: String::new(),
             at: self.clock.now(),
         };
+        let answered_well = looked.is_ok();
         match looked {
             Ok(remote) => {
                 record.event = match poll::seen(&remote) {
@@ -81,7 +83,8 @@ impl LateLook {
             LateEvent::ResultsOffered => LateLooked::Offered {
                 batch: self.job.batch,
             },
-            _ => LateLooked::Nothing,
+            _ if answered_well => LateLooked::Nothing,
+            _ => LateLooked::Failed,
         })
     }
 }

@@ -58,7 +58,7 @@ impl Apply for WatchJobs {
 struct TwinRow {
     batch_id: String,
     display_name: String,
-    remote_name: String,
+    remote_name: Option<String>,
 }
 
 impl Apply for ListTwins {
@@ -69,14 +69,16 @@ impl Apply for ListTwins {
         let found: Vec<TwinRow> = rows(
             tx,
             "SELECT batch_id, display_name, remote_name FROM submissions
-             WHERE creates > 1 AND created_at > ?1 AND remote_name IS NOT NULL ORDER BY created_at",
+             WHERE created_at > ?1 AND (creates > 1 AND remote_name IS NOT NULL
+                                       OR creates > 0 AND state = 'abandoned' AND remote_name IS NULL)
+             ORDER BY created_at",
             [text(self.since)],
         )
         .await?;
         let twins = found.into_iter().map(|row| Twin {
             batch: BatchId::from(row.batch_id),
             display_name: row.display_name,
-            remote: RemoteName::from(row.remote_name),
+            remote: row.remote_name.map(RemoteName::from),
         });
         Ok(twins.collect())
     }

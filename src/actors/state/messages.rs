@@ -298,8 +298,8 @@ messages! {
     /// Begins to watch further jobs of these batches; gives how many are new.
     WatchJobs { jobs: Vec<(RemoteName, BatchId)>, at: Timestamp } -> u64;
 
-    /// Batches whose job was made by a second create since then or later: an earlier one may yet turn
-    /// out to have made a job as well.
+    /// Batches planned since then whose job was made by a second create, or that were given up after
+    /// one: an earlier create may yet turn out to have made a job as well.
     ListTwins { since: Timestamp } -> Vec<Twin>;
 
     /// Jobs beside or after their batches in one state, the one looked at longest ago first.

@@ -140,6 +140,13 @@ impl Pages {
             execute_exactly(tx, INSERT_EVENTS, [list, text(at)], chunk.len()).await?;
         }
         mark_deleting(tx, &self.freed_files, at).await?;
+        let revived: Vec<&str> = changed
+            .iter()
+            .filter(|page| page.was == PageStage::Dead)
+            .filter(|page| page.row.stage == PageStage::Completed.as_str())
+            .map(|page| page.row.record_key.as_str())
+            .collect();
+        forgive(tx, &revived).await?;
         let opened: Vec<&str> = changed
             .iter()
             .filter(|page| rules.opens(page.was, &page.row.stage))
@@ -165,6 +172,24 @@ async fn load_rows(tx: &DatabaseTransaction, keys: &[&str]) -> StateResult<Vec<P
     );
     rows(tx, &sql, [json_list(keys.iter().copied())]).await
 }
+
+/// A dead page that has an output after all has all its retries again, should it ever be asked for
+/// once more. The logs of its failures stay.
+async fn forgive(tx: &DatabaseTransaction, keys: &[&str]) -> StateResult<()> {
+    for chunk in keys.chunks(CHUNK_ROWS) {
+        for sql in [FORGET_COUNTS, UNCOUNT_LOGS] {
+            execute(tx, sql, [json_list(chunk.iter().copied())]).await?;
+        }
+    }
+    Ok(())
+}
+
+const FORGET_COUNTS: &str = "
+    DELETE FROM failure_counts WHERE record_key IN (SELECT value FROM json_each(?1))";
+
+const UNCOUNT_LOGS: &str = "
+    UPDATE failure_logs SET counted = 0
+    WHERE record_key IN (SELECT value FROM json_each(?1)) AND counted <> 0";
 
 /// Frees the pages that wait for one of these.
 async fn unlock(tx: &DatabaseTransaction, keys: &[&str], at: Timestamp) -> StateResult<u64> {

@@ -29,12 +29,13 @@ pub struct HaltRow {
     pub updated_at: Timestamp,
 }
 
-/// A batch that was created more than once.
+/// A batch that may have a job that nobody knows of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Twin {
     pub batch: BatchId,
     pub display_name: String,
-    pub remote: RemoteName,
+    /// The job that it has.
+    pub remote: Option<RemoteName>,
 }
 
 /// A job beside or after its batch.
