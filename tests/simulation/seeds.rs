@@ -83,3 +83,42 @@ fn the_promises_hold_in_every_history() {
         seeds.first().copied().unwrap_or_default(),
     );
 }
+
+fn holds(seed: u64) {
+    let told = history::live(seed);
+    let story = told.story.join("\n");
+    assert!(
+        told.faults.is_empty(),
+        "{story}\nseed {seed}: {:#?}",
+        told.faults
+    );
+}
+
+#[test]
+fn p10_seeds_1251_3837_4611_and_5069_a_run_that_only_looks_at_late_jobs_sweeps_what_was_left() {
+    for seed in [1251, 3837, 4611, 5069] {
+        holds(seed);
+    }
+}
+
+#[test]
+fn p7_seed_3789_a_dead_page_with_a_late_answer_has_all_its_retries_again() {
+    holds(3789);
+}
+
+#[test]
+fn p8_seed_5012_results_that_were_lost_and_come_after_all_are_kept() {
+    holds(5012);
+}
+
+#[test]
+fn p12_seeds_5108_and_8068_a_page_that_moves_while_its_batch_is_planned_ends_no_run() {
+    for seed in [5108, 8068] {
+        holds(seed);
+    }
+}
+
+#[test]
+fn p3_seed_5559_a_batch_that_is_withdrawn_after_a_create_may_have_a_job() {
+    holds(5559);
+}
