@@ -86,7 +86,7 @@ fn is_ours(name: &str, prefix: &str) -> bool {
 }
 
 /// Calls that are made at most for one page or one file.
-const TRIES: u32 = 3;
+const TRIES: u32 = 6;
 
 /// Makes a call until it succeeds, is refused for good, or has been tried often enough.
 pub(super) async fn with_tries<T, F>(call: impl Fn() -> F) -> Result<T, ApiError>

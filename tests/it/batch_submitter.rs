@@ -374,6 +374,11 @@ async fn f12_p3_a_lost_create_answer_is_looked_up_and_adopted_and_never_creates_
     let job = scene.sandbox.provider.jobs().remove(0);
     assert_eq!(batch.remote.unwrap().as_str(), job);
     assert_eq!(batch.state.stage(), BatchStage::Submitted);
+    let spool = scene.sandbox.tree.spool_path(&batch.batch);
+    assert!(
+        !spool.exists(),
+        "F46: the lines file goes once the job is known"
+    );
     let told = BatchSubmitted { batch: batch.batch };
     assert_eq!(seen(&scene.submitted).await, [told]);
 }

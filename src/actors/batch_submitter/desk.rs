@@ -71,6 +71,13 @@ impl Desk {
         live_max
     }
 
+    /// The recipe and the rows can make the lines again; the file is only in the way.
+    pub(super) async fn remove_spool(&self, batch: &BatchId) {
+        if let Err(error) = self.ports.sink.remove_spool(batch).await {
+            notices::LeftOnDisk { fault: &error }.emit();
+        }
+    }
+
     /// Input tokens of all batches that the provider has.
     pub(super) async fn tokens_live(&self) -> Result<u64, StateError> {
         Ok(tokens_of(&self.live().await?))

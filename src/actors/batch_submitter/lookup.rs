@@ -127,6 +127,9 @@ impl Lookup {
             at: self.desk.ports.clock.now(),
         };
         answered(self.desk.peers.state.send(record).await)?;
+        if adopted.is_some() {
+            self.desk.remove_spool(&row.batch).await;
+        }
         for job in &found {
             self.stop_extra(&row.batch, job).await;
         }

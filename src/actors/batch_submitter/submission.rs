@@ -263,7 +263,7 @@ impl Submission {
         )
         .await?;
         self.adapt(PaceEvent::Taken).await?;
-        self.remove_spool().await;
+        self.desk.remove_spool(&self.row.batch).await;
         Ok(SubmissionEnd::Submitted)
     }
 
@@ -376,16 +376,9 @@ impl Submission {
         let (release, brake) = (options.release, options.brake);
         let state = &self.desk.peers.state;
         let released = ending.record(state, release, &brake, now).await?;
-        self.remove_spool().await;
+        self.desk.remove_spool(&self.row.batch).await;
         manifest::forget(&self.desk, &self.row.batch).await;
         Ok(SubmissionEnd::Ended { released })
-    }
-
-    /// The recipe and the rows can make the lines again; the file is only in the way.
-    async fn remove_spool(&self) {
-        if let Err(error) = self.desk.ports.sink.remove_spool(&self.row.batch).await {
-            notices::LeftOnDisk { fault: &error }.emit();
-        }
     }
 }
 
