@@ -113,6 +113,7 @@ fn p13_p8_a_link_that_comes_while_a_batch_runs_loses_no_answer_and_is_not_follow
     running.wait_until("the other book's outputs", || {
         others.iter().all(|key| world.output(key).exists())
     });
+    running.wait_until_said(&["a link that leads out of"]);
     running.signal("TERM");
     let ended = running.wait();
     ended.assert_code(75);
