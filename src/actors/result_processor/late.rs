@@ -20,7 +20,6 @@ use crate::domain::attempt::AnswerFacts;
 use crate::domain::failure::{ApiError, Effect, Next};
 use crate::domain::ids::{BatchId, RecordKey};
 use crate::domain::late::LateEvent;
-use crate::domain::page::PageStage;
 use crate::domain::remote::RemoteOutput;
 use crate::notices;
 use crate::ports::file_api::Collected;
@@ -188,7 +187,7 @@ impl LateCollection {
                     }
                     Judgement::Accepted { output } => {
                         answer.output = Some((sha256(&output), output.len() as u64));
-                        if is_open(member) {
+                        if member.may_take() {
                             outputs.push((key, output));
                         }
                     }
@@ -228,16 +227,4 @@ impl LateCollection {
             .emit();
         }
     }
-}
-
-/// Whether an output may be written: nothing has completed the page, and nothing is under way that
-/// will.
-fn is_open(member: &LateMember) -> bool {
-    let open = [
-        PageStage::Discovered,
-        PageStage::Uploaded,
-        PageStage::Dead,
-        PageStage::Review,
-    ];
-    !member.in_flight && open.contains(&member.stage)
 }

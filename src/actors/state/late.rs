@@ -230,16 +230,6 @@ async fn late_members(tx: &impl ConnectionTrait, batch: &BatchId) -> StateResult
     members.collect()
 }
 
-/// Pages that an answer may still complete. A page in flight is left alone: whichever answer is
-/// accepted first wins, and this one waits for the other.
-fn may_take(member: &LateMember) -> bool {
-    !member.in_flight
-        && matches!(
-            member.stage,
-            PageStage::Discovered | PageStage::Uploaded | PageStage::Dead | PageStage::Review
-        )
-}
-
 impl Apply for RecordLate {
     type Reply = LateTally;
 
@@ -265,7 +255,7 @@ impl Apply for RecordLate {
                 continue;
             };
             let own = member.output.as_ref() == Some(output) && !member.was_accepted;
-            if may_take(member) {
+            if member.may_take() {
                 taken.push(answer);
             } else if member.in_flight {
                 tally.in_flight += 1;

@@ -66,6 +66,18 @@ pub struct LateMember {
     pub image_sha256: Option<Sha256Hex>,
 }
 
+impl LateMember {
+    /// Whether a late answer may still complete the page. A page in flight is left alone: whichever
+    /// answer is accepted first wins, and this one waits for the other.
+    pub fn may_take(&self) -> bool {
+        !self.in_flight
+            && matches!(
+                self.stage,
+                PageStage::Discovered | PageStage::Uploaded | PageStage::Dead | PageStage::Review
+            )
+    }
+}
+
 /// An answer that came late.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LateAnswer {
