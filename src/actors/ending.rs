@@ -78,6 +78,7 @@ impl Ending {
             .map(|member| {
                 let page = Released {
                     releases: member.releases,
+                    whole_failures: member.whole_failures,
                     batch_size_max: member.batch_size_max,
                 };
                 (member.key, release::member(end, page, limits))

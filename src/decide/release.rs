@@ -22,6 +22,8 @@ pub struct BatchEnd {
 pub struct Released {
     /// Its batches that ended without a verdict so far, this one not counted.
     pub releases: u32,
+    /// Those of them that failed, or were refused, as a whole.
+    pub whole_failures: u32,
     /// The largest batch it may be in, after one of its batches failed as a whole.
     pub batch_size_max: Option<u32>,
 }
@@ -63,7 +65,7 @@ pub fn member(end: BatchEnd, page: Released, limits: ReleaseLimits) -> PageEvent
 /// alone from the beginning; a failure that may be the provider's own is tried again first.
 fn is_isolated(end: BatchEnd, page: Released) -> bool {
     let failed = matches!(end.code, AbandonCode::Failed | AbandonCode::Refused);
-    let halved = page.batch_size_max == Some(1) && page.releases >= FAILED_ALONE_MAX;
+    let halved = page.batch_size_max == Some(1) && page.whole_failures >= FAILED_ALONE_MAX;
     failed && end.members == 1 && (end.for_good || halved)
 }
 
@@ -122,10 +124,26 @@ mod tests {
         };
         let page = Released {
             releases,
+            whole_failures: releases,
             batch_size_max: size_max,
         };
         let found = member(end, page, LIMITS);
         assert_eq!(found.as_str(), event, "{end:?} {page:?}");
+    }
+
+    #[test]
+    fn f24_requests_that_were_not_served_do_not_make_a_page_the_poison() {
+        let end = BatchEnd {
+            code: AbandonCode::Failed,
+            members: 1,
+            for_good: false,
+        };
+        let unserved = Released {
+            releases: 6,
+            whole_failures: 2,
+            batch_size_max: Some(1),
+        };
+        assert_eq!(member(end, unserved, LIMITS).as_str(), "released");
     }
 
     #[test]

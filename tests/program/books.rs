@@ -220,13 +220,16 @@ fn check_requests(world: &World, faults: &mut Vec<String>) {
 
 /// What counted against a page is what the emulator spoiled, page by page. Two kinds may not show:
 /// a job with its results inside holds no bad byte, and a line that is missing from a job that was
-/// cut off was never served.
+/// cut off was never served. What a batch did that failed as a whole is not in the answers: such a
+/// failure counts once, against a page that was alone in it, and that page is dead.
 fn check_failures(world: &World, faults: &mut Vec<String>) {
     const MAY_NOT_SHOW: [&str; 2] = ["invalid_utf8", "missing"];
     let counted = pairs(
         world,
         "SELECT record_key, count(*) FROM failure_logs
-         WHERE counted = 1 AND error_type NOT IN ('UploadError', 'ImageError') GROUP BY 1",
+         WHERE counted = 1 AND error_type NOT IN ('UploadError', 'ImageError')
+           AND batch_id NOT IN (SELECT batch_id FROM submissions WHERE state = 'abandoned')
+         GROUP BY 1",
     );
     let ledger = world.ledger();
     let played = &ledger.faults_played;
@@ -251,10 +254,27 @@ fn check_failures(world: &World, faults: &mut Vec<String>) {
             .map_or(0, |count| count.parse().unwrap());
         if !(least..=most).contains(&count) {
             let key = &page.key;
+            let logged = world.rows(&format!(
+                "SELECT batch_id, error_type, counted, error_message FROM failure_logs
+                 WHERE record_key = '{}' ORDER BY id",
+                key.replace('\'', "''")
+            ));
             faults.push(format!(
-                "{key} has {count} failures for the answers {kinds:?}"
+                "{key} has {count} failures for the answers {kinds:?}: {logged:#?}"
             ));
         }
+    }
+    let spared = world.rows(
+        "SELECT l.record_key, l.batch_id FROM failure_logs AS l
+         JOIN submissions AS s ON s.batch_id = l.batch_id AND s.state = 'abandoned'
+         WHERE l.counted = 1 AND NOT EXISTS (SELECT 1 FROM page_events AS e
+             WHERE e.record_key = l.record_key AND e.batch_id = l.batch_id
+             AND e.event = 'isolated' AND e.to_stage = 'dead')",
+    );
+    for page in spared {
+        faults.push(format!(
+            "a failed batch counts against {page:?}, which it did not isolate"
+        ));
     }
     let doubled = world.rows(
         "SELECT record_key, batch_id FROM failure_logs WHERE batch_id <> ''

@@ -186,6 +186,7 @@ struct MemberRow {
     attempt_number: i64,
     failures: i64,
     releases: i64,
+    whole_failures: i64,
     truncations: i64,
     refusals: i64,
     batch_size_max: Option<i64>,
@@ -211,7 +212,10 @@ pub(super) const MEMBERS: &str = "
            (SELECT count(*) FROM attempts AS t WHERE t.record_key = m.record_key
                 AND t.error_type = 'Truncated') AS truncations,
            (SELECT count(*) FROM attempts AS t WHERE t.record_key = m.record_key
-                AND t.error_type IN ('Recitation','ContentFiltered','Repetition')) AS refusals
+                AND t.error_type IN ('Recitation','ContentFiltered','Repetition')) AS refusals,
+           (SELECT count(*) FROM attempts AS t JOIN submissions AS s ON s.batch_id = t.batch_id
+                WHERE t.record_key = m.record_key
+                AND s.abandon_code IN ('failed','refused')) AS whole_failures
     FROM batch_record_keys AS m
     JOIN pages AS p ON p.record_key = m.record_key
     JOIN attempts AS a ON a.batch_id = m.batch_id AND a.record_key = m.record_key
@@ -242,6 +246,8 @@ fn member(row: MemberRow) -> StateResult<Member> {
         attempt_number: small(row.attempt_number),
         failures: small(row.failures),
         releases: small(row.releases),
+        // Releases begin anew when an operator sends the page again; so does this.
+        whole_failures: small(row.whole_failures.min(row.releases)),
         truncations: small(row.truncations),
         refusals: small(row.refusals),
         batch_size_max: row.batch_size_max.map(small),

@@ -269,6 +269,8 @@ pub struct Member {
     /// Failures counted so far.
     pub failures: u32,
     pub releases: u32,
+    /// Those of its releases whose batch failed, or was refused, as a whole.
+    pub whole_failures: u32,
     /// Earlier answers that were cut.
     pub truncations: u32,
     /// Earlier answers that were refused or filtered, or repeated themselves.
