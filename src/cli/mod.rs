@@ -13,6 +13,8 @@ pub mod progress;
 pub mod reconcile;
 pub mod resume;
 pub mod run;
+pub mod screen;
+pub mod select;
 pub mod status;
 pub mod verify;
 

@@ -194,6 +194,13 @@ fn check_level(level: &str) -> Result<(), LevelFault> {
     }
 }
 
+/// A level as it stands in keys.
+pub fn encoded_level(level: &str) -> String {
+    let mut encoded = String::with_capacity(level.len());
+    encode_level(level, &mut encoded);
+    encoded
+}
+
 /// Encodes what would make a key ambiguous (`%`, `:`) or break a line (control characters).
 fn encode_level(level: &str, into: &mut String) {
     for character in level.chars() {

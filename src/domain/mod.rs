@@ -18,4 +18,5 @@ pub mod pace;
 pub mod page;
 pub mod remote;
 pub mod replay;
+pub mod selection;
 pub mod time;

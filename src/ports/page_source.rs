@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::domain::ids::RecordKey;
 use crate::domain::image::{ImageFacts, ImageFault};
+pub use crate::domain::selection::LevelFilter;
 
 /// A failed read of our own files.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,27 +81,6 @@ crate::domain::failure::words! {
 pub enum Found {
     Book(BookListing),
     Oddity(Oddity),
-}
-
-/// Which values of a level are in scope.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LevelFilter {
-    /// One of these names.
-    OneOf(Vec<String>),
-    /// A number from `start` to `end`, both included.
-    Range { start: i64, end: i64 },
-}
-
-impl LevelFilter {
-    /// Whether a level with this name is in scope. A name that is no number is in no range.
-    pub fn admits(&self, name: &str) -> bool {
-        match self {
-            Self::OneOf(names) => names.iter().any(|candidate| candidate == name),
-            Self::Range { start, end } => name
-                .parse::<i64>()
-                .is_ok_and(|number| (*start..=*end).contains(&number)),
-        }
-    }
 }
 
 /// Which part of the tree a run works on: per layout level, no filter or one.

@@ -12,6 +12,7 @@ pub mod messages;
 pub mod open;
 pub mod read;
 pub mod rows;
+pub mod selection;
 pub mod whereabouts;
 
 mod adoption;

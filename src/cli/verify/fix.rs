@@ -1,6 +1,6 @@
 //! `pagemill verify --fix`: asks, repairs, and looks again.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, Write};
 
 use actix::{Actor, Addr};
 use anyhow::Context;
@@ -14,7 +14,7 @@ use crate::actors::state::audit;
 use crate::actors::state::messages::{Close, RecordReport, RepairState, StateError, StateRepair};
 use crate::actors::state::open::{OpenError, StateOptions};
 use crate::adapters::system_clock;
-use crate::cli::exit;
+use crate::cli::{exit, screen};
 use crate::domain::ids::{BatchId, RecordKey, Sha256Hex};
 use crate::pipeline::{self, from_settings};
 use crate::ports::file_audit::FileAudit;
@@ -95,11 +95,10 @@ fn is_wanted(findings: &Findings) -> io::Result<bool> {
         0 => String::new(),
         pages => format!(" (up to {pages} pages are sent, and paid for, again)"),
     };
-    eprint!("repair {} findings{again}? [y/N] ", findings.repairable());
-    io::stderr().flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+    screen::confirmed(&format!(
+        "repair {} findings{again}?",
+        findings.repairable()
+    ))
 }
 
 async fn rounds(
