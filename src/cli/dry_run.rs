@@ -114,7 +114,7 @@ impl Counted {
                     in_flight.insert(key);
                 }
                 LeftAlone::Dead | LeftAlone::ImageNotUsable | LeftAlone::InReview => self.dead += 1,
-                LeftAlone::WaitsFor(_) | LeftAlone::OutOfScope => {}
+                LeftAlone::WaitsFor(_) | LeftAlone::OutOfScope | LeftAlone::LeftOut => {}
             }
         });
         let judged: HashSet<&RecordKey> = compared.outputs_to_judge.iter().collect();

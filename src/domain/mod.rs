@@ -14,6 +14,7 @@ pub mod image;
 pub mod late;
 pub mod layout;
 pub mod manifest;
+pub mod order;
 pub mod pace;
 pub mod page;
 pub mod remote;

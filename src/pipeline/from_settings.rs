@@ -5,17 +5,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix::Addr;
+
 use super::{Plan, World};
 use crate::actors::batch_submitter::{BatchSubmitterOptions, Prices};
 use crate::actors::blocking::sha256;
 use crate::actors::brake::Brake;
 use crate::actors::conductor::{ConductorOptions, Mode};
 use crate::actors::ending::ReleaseRules;
+use crate::actors::order_desk::{Clerk, OrderDeskOptions};
 use crate::actors::poller::PollerOptions;
 use crate::actors::result_processor::{JudgeRules, ResultProcessorOptions};
 use crate::actors::scanner::ScannerOptions;
+use crate::actors::state::StateActor;
 use crate::actors::uploader::UploaderOptions;
 use crate::actors::uploader::transfer::TransferOptions;
+use crate::actors::wish::WishDesk;
 use crate::adapters::filesystem::{Filesystem, FilesystemOptions};
 use crate::adapters::gemini::{CHUNK_BYTES, GeminiClient, GeminiOptions, OptionsError, SecretText};
 use crate::adapters::os_entropy::OsEntropy;
@@ -29,6 +34,7 @@ use crate::decide::steps::RetrySteps;
 use crate::decide::storage;
 use crate::domain::ids::{KeyFingerprint, RunId, ScopeToken};
 use crate::domain::time::Timestamp;
+use crate::ports::batch_api::BatchApi;
 use crate::ports::entropy::Entropy;
 use crate::prompt::{PromptError, Recipe, RecipeRequest, Registry};
 use crate::settings::{Context, OnDeadPredecessor, Settings, SettingsError, prices};
@@ -208,6 +214,10 @@ impl Plan {
             submitter: submitter(settings, &shared),
             poller: poller(settings),
             processor: processor(settings, &shared),
+            order_desk: OrderDeskOptions {
+                low_priority_max: settings.execution.low_priority_max,
+            },
+            begins_paused: !settings.execution.recovers_by_itself,
             recipe,
         })
     }
@@ -327,6 +337,26 @@ fn poller(settings: &Settings) -> PollerOptions {
         late_interval: batch.late_look,
         release: release(settings),
         brake: brake(settings),
+    }
+}
+
+/// Who carries out orders where no run is under way. Without a key the provider is not asked for
+/// anything: what needs it waits for the next run.
+pub fn clerk(settings: &Settings, state: Addr<StateActor>) -> Clerk {
+    let batches = client(settings).ok().map(|client| {
+        let client: Rc<dyn BatchApi> = Rc::new(client);
+        client
+    });
+    Clerk {
+        wishes: WishDesk {
+            state,
+            batches,
+            clock: Rc::new(SystemClock),
+            release: release(settings),
+            brake: brake(settings),
+        },
+        sink: Rc::new(filesystem(settings)),
+        beside_stages: false,
     }
 }
 

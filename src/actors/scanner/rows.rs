@@ -43,6 +43,7 @@ pub fn known_of(page: KnownPage) -> Known {
         chain_ahead,
         scope,
         dead_for,
+        left_out,
     } = page;
     Known {
         key,
@@ -52,6 +53,7 @@ pub fn known_of(page: KnownPage) -> Known {
         chain_ahead,
         scope,
         dead_for,
+        left_out,
     }
 }
 

@@ -8,8 +8,10 @@
 //! `domain::page::next` or `domain::batch::next`, and every time from the message.
 
 pub mod audit;
+pub mod batch_desk;
 pub mod messages;
 pub mod open;
+pub mod orders;
 pub mod read;
 pub mod rows;
 pub mod selection;
@@ -170,6 +172,9 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("note prompts", batches::NOTE_PROMPTS),
     ("decide attempts", results::DECIDE_ATTEMPTS),
     ("last settled", halts::LAST_SETTLED),
+    ("open orders", orders::OPEN_ORDERS),
+    ("age", orders::AGE),
+    ("chain again", orders::carry::CHAIN_AGAIN),
 ];
 
 /// What the settings say about how changes are applied.
