@@ -104,9 +104,14 @@ pub fn compare<'a>(
     let known_by_key: HashMap<&RecordKey, &Known> =
         known.iter().map(|page| (&page.key, page)).collect();
     let ahead = chain_lengths(labels);
+    let is_done = |label: &Label| {
+        let known = known_by_key.get(&label.key);
+        label.has_output && known.is_some_and(|page| page.stage == PageStage::Completed)
+    };
+    // A page that is not in scope is waited for by nobody; one that is done gives its context.
     let by_number: BTreeMap<u32, &Label> = labels
         .iter()
-        .filter(|label| label.in_scope)
+        .filter(|label| label.in_scope || is_done(label))
         .map(|label| (label.number, label))
         .collect();
     let mut found = Comparison::default();

@@ -21,3 +21,4 @@ pub mod remote;
 pub mod replay;
 pub mod selection;
 pub mod time;
+pub mod window;

@@ -34,6 +34,7 @@ use crate::decide::steps::RetrySteps;
 use crate::decide::storage;
 use crate::domain::ids::{KeyFingerprint, RunId, ScopeToken};
 use crate::domain::time::Timestamp;
+use crate::domain::window::Window;
 use crate::ports::batch_api::BatchApi;
 use crate::ports::entropy::Entropy;
 use crate::prompt::{PromptError, Recipe, RecipeRequest, Registry};
@@ -48,6 +49,8 @@ pub struct RunRequest {
     pub mode: Option<Mode>,
     /// The most pages this run may claim.
     pub pages_max: Option<u64>,
+    /// Which labels belong to it, by when they arrived; all without one.
+    pub window: Option<Window>,
 }
 
 /// Settings that cannot be run.
@@ -179,7 +182,7 @@ impl Plan {
                 .run
                 .clone()
                 .unwrap_or_else(|| RunId::from(OsEntropy.unique_id(now))),
-            scope: settings.scope_token(),
+            scope: windowed(settings.scope_token(), request.window.as_ref()),
             chained: settings.execution.context == Context::Chain,
             key_fingerprint: settings.api_key.as_ref().map_or_else(
                 || KeyFingerprint::from("none"),
@@ -208,7 +211,7 @@ impl Plan {
                 },
             },
             conductor: conductor(settings, &shared, &request),
-            scanner: scanner(settings, &shared, &recipe),
+            scanner: scanner(settings, &shared, &recipe, request.window.clone()),
             transfer: transfer(settings, &shared),
             uploader: uploader(settings, &shared, &request),
             submitter: submitter(settings, &shared),
@@ -235,8 +238,25 @@ fn conductor(settings: &Settings, shared: &Shared, request: &RunRequest) -> Cond
     }
 }
 
-fn scanner(settings: &Settings, shared: &Shared, recipe: &Recipe) -> ScannerOptions {
+/// A run with a window works on the pages that were booked to it and on no others.
+pub fn windowed(scope: ScopeToken, window: Option<&Window>) -> ScopeToken {
+    match window {
+        None => scope,
+        Some(window) => {
+            let both = format!("{scope} {} {}", window.since, window.until);
+            ScopeToken::new(&sha256(both.as_bytes()).as_str()[..scope.as_str().len()])
+        }
+    }
+}
+
+fn scanner(
+    settings: &Settings,
+    shared: &Shared,
+    recipe: &Recipe,
+    window: Option<Window>,
+) -> ScannerOptions {
     ScannerOptions {
+        window,
         run: shared.run.clone(),
         scope: settings.scope(),
         token: shared.scope.clone(),

@@ -139,6 +139,7 @@ pub(super) async fn open_run(
             generation_config: recipe.generation_config.to_string(),
         },
         scope: plan.scope.clone(),
+        window: plan.scanner.window.clone(),
         config_snapshot: plan.config_snapshot.clone(),
         config_sha256: plan.config_sha256.clone(),
         at: clock.now(),

@@ -254,6 +254,7 @@ fn plan(settings: &Settings, layout: &Layout) -> Plan {
             pages_max: None,
         },
         scanner: ScannerOptions {
+            window: None,
             run: run.clone(),
             scope: Scope {
                 levels: vec![None, None],

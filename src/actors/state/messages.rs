@@ -18,6 +18,7 @@ use crate::domain::pace::Pace;
 use crate::domain::page::{IllegalTransition, PageEvent};
 use crate::domain::remote::{RemoteOutput, RemoteStats};
 use crate::domain::time::Timestamp;
+use crate::domain::window::Window;
 
 mod brakes;
 mod repairs;
@@ -44,6 +45,15 @@ pub enum StateError {
     /// who comes when the state is being closed hears of it.
     #[error("the disk of the database is at fault: {0}")]
     Disk(String),
+    /// A run is one recipe and one window.
+    #[error(
+        "run '{run}' was begun with another {what} ({theirs}): give this one another id, or none"
+    )]
+    OtherRun {
+        run: RunId,
+        what: &'static str,
+        theirs: String,
+    },
     #[error("database: {0}")]
     Db(String),
     #[error("the state is closed")]
@@ -71,12 +81,14 @@ macro_rules! messages {
 messages! {
     // ---- runs and recovery ----
 
-    /// Opens a run, or continues it when the id is known. Stores the recipe if it is new.
+    /// Opens a run, or continues it when the id is known; a known run with another recipe or another
+    /// window is refused. Stores the recipe if it is new.
     StartRun {
         run: RunId,
         label: Option<String>,
         recipe: RecipeRow,
         scope: ScopeToken,
+        window: Option<Window>,
         /// The settings as YAML, secrets masked.
         config_snapshot: String,
         config_sha256: Sha256Hex,

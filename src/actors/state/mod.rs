@@ -169,6 +169,7 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("free images", submits::FREE_IMAGES),
     ("rechain", scan::RECHAIN),
     ("rescope", scan::RESCOPE),
+    ("book", scan::BOOK),
     ("note prompts", batches::NOTE_PROMPTS),
     ("decide attempts", results::DECIDE_ATTEMPTS),
     ("last settled", halts::LAST_SETTLED),

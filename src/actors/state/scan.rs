@@ -30,6 +30,7 @@ impl Apply for ApplyScan {
         self.requeue(tx, rules).await?;
         self.register(tx, rules).await?;
         self.rescope(tx).await?;
+        self.book(tx).await?;
         self.adopt(tx, rules).await?;
         self.skip(tx, rules).await?;
         self.rechain(tx, rules).await
@@ -66,6 +67,23 @@ impl ApplyScan {
             let list = json_list(chunk.iter().map(|key| key.as_str()));
             let values = [list, text(&self.scope), text(self.at)];
             execute_exactly(tx, RESCOPE, values, chunk.len()).await?;
+        }
+        Ok(())
+    }
+
+    /// Pages are booked to the window of the run that they came into.
+    async fn book(&self, tx: &DatabaseTransaction) -> StateResult<()> {
+        let Some((window, arrived)) = &self.changes.arrived else {
+            return Ok(());
+        };
+        for chunk in arrived.chunks(CHUNK_ROWS) {
+            let list = json_list(
+                chunk
+                    .iter()
+                    .map(|(key, at)| json!([key.as_str(), at.to_string()])),
+            );
+            let values = [list, text(window), text(self.at)];
+            execute_exactly(tx, BOOK, values, chunk.len()).await?;
         }
         Ok(())
     }
@@ -222,6 +240,11 @@ const INSERT_PAGES: &str = "
 pub(super) const RESCOPE: &str = "
     UPDATE pages SET scope = ?2, updated_at = ?3
     WHERE record_key IN (SELECT value FROM json_each(?1))";
+
+pub(super) const BOOK: &str = "
+    UPDATE pages SET window_name = ?2, arrived_at = c.value->>1, updated_at = ?3
+    FROM jsonb_each(?1) AS c
+    WHERE pages.record_key = c.value->>0";
 
 pub(super) const RECHAIN: &str = "
     UPDATE pages SET predecessor = c.value->>1, waits_for = c.value->>2,

@@ -267,6 +267,7 @@ impl Sandbox {
                 model: recipe.model.clone(),
                 generation_config: recipe.generation_config.to_string(),
             },
+            window: None,
             scope: self.plan.scope.clone(),
             config_snapshot: "{}".into(),
             config_sha256: self.plan.config_sha256.clone(),
@@ -475,6 +476,7 @@ fn plan(tree: &MemoryTree) -> Plan {
             pages_max: None,
         },
         scanner: ScannerOptions {
+            window: None,
             run: run.clone(),
             scope: Scope {
                 levels: vec![None, None],

@@ -120,6 +120,8 @@ pub struct ScanChanges {
     pub rechain: Vec<Rechained>,
     /// Pages that now belong to the scope.
     pub rescope: Vec<RecordKey>,
+    /// Under a window: its name, and when the labels of these pages arrived.
+    pub arrived: Option<(String, Vec<(RecordKey, Timestamp)>)>,
 }
 
 /// A valid output found on disk.

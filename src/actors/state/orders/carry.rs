@@ -261,15 +261,16 @@ fn null_batch() -> Option<&'static str> {
 /// first; behind a dead or left-out page only where that is the policy.
 pub(in crate::actors::state) const CHAIN_AGAIN: &str = "
     UPDATE pages SET waits_for = predecessor, updated_at = ?2
-    FROM json_each(?1) AS b
-    WHERE pages.record_key >= CASE b.value WHEN '' THEN '' ELSE b.value || ':' END
-      AND pages.record_key < CASE b.value WHEN '' THEN ':' ELSE b.value || ';' END
-      AND pages.book = b.value AND pages.stage = 'discovered' AND pages.waits_for IS NULL
-      AND pages.predecessor IS NOT NULL
-      AND EXISTS (SELECT 1 FROM pages AS q WHERE q.record_key = pages.predecessor
-                  AND (q.stage IN ('discovered','uploading','uploaded','batched','validating')
-                       OR (?3 = 0 AND q.stage IN ('dead','review'))
-                       OR (q.stage = 'skipped' AND (?3 = 0 OR q.left_out IS NULL))))";
+    WHERE record_key IN (
+        SELECT p.record_key FROM json_each(?1) AS b CROSS JOIN pages AS p
+        WHERE p.record_key >= CASE b.value WHEN '' THEN '' ELSE b.value || ':' END
+          AND p.record_key < CASE b.value WHEN '' THEN ':' ELSE b.value || ';' END
+          AND p.book = b.value AND p.stage = 'discovered' AND p.waits_for IS NULL
+          AND p.predecessor IS NOT NULL
+          AND EXISTS (SELECT 1 FROM pages AS q WHERE q.record_key = p.predecessor
+                      AND (q.stage IN ('discovered','uploading','uploaded','batched','validating')
+                           OR (?3 = 0 AND q.stage IN ('dead','review'))
+                           OR (q.stage = 'skipped' AND (?3 = 0 OR q.left_out IS NULL)))))";
 
 /// Priorities that were given to parts of the tree hold for pages that come later, too.
 pub(in crate::actors::state) async fn standing_priorities(
