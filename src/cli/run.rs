@@ -88,6 +88,18 @@ pub async fn run(common: &Common, args: &RunArgs, out: &mut impl Write) -> anyho
     on_settings(&settings, args, &bars, out).await
 }
 
+async fn open_state(settings: &Settings) -> Result<StateActor, OpenError> {
+    let state = StateActor::open(StateOptions {
+        path: settings.state.sqlite_file.clone(),
+        unlock_behind_dead: from_settings::skip_dead(settings),
+    })
+    .await?;
+    Ok(match settings.log.slow_query {
+        Some(threshold) => state.log_slow(threshold),
+        None => state,
+    })
+}
+
 /// Starts logging as the settings say.
 pub fn start_logging(settings: &Settings, bars: MultiProgress) {
     let setting = match settings.log.format {
@@ -122,12 +134,7 @@ pub async fn on_settings(
             return Ok(exit::CONFIGURATION);
         }
     };
-    let state = StateActor::open(StateOptions {
-        path: settings.state.sqlite_file.clone(),
-        unlock_behind_dead: from_settings::skip_dead(settings),
-    })
-    .await;
-    let state = match state {
+    let state = match open_state(settings).await {
         Ok(state) => state.start(),
         Err(fault) => {
             eprintln!("{fault}");

@@ -10,6 +10,7 @@
 //! PAGEMILL_TEST_PAGES=2000 cargo test --release --test program whole -- --nocapture
 //! ```
 
+mod backup;
 mod books;
 mod cli;
 mod disk;
@@ -20,5 +21,6 @@ mod limits;
 mod paths;
 mod reconcile;
 mod secrets;
+mod usage;
 mod verify;
 mod whole;
