@@ -126,8 +126,9 @@ pub async fn run(common: &Common, args: &RestoreArgs, out: &mut impl Write) -> a
     }
     writeln!(
         out,
-        "next: pagemill reconcile --apply, which takes in what happened since; then pagemill run"
+        "next: pagemill reconcile --apply, to take in what happened since"
     )?;
+    writeln!(out, "then: pagemill run")?;
     Ok(exit::DONE)
 }
 

@@ -125,9 +125,7 @@ fn meant(word: &str) -> Option<String> {
     let command = program.find_subcommand(name)?;
     let about = command.get_about().map(ToString::to_string);
     let about = about.unwrap_or_default();
-    Some(format!(
-        "What you look for may be: pagemill {name}  ({about})"
-    ))
+    Some(format!("Perhaps: pagemill {name}\n  {about}"))
 }
 
 #[cfg(test)]
@@ -237,7 +235,7 @@ mod tests {
         let hint = |line: &str| hints(ErrorKind::InvalidSubcommand, &typed(line)).join("");
         assert!(hint("analyze_failures --summary").contains("pagemill failures"));
         assert!(hint("scripts/analyze_failures.py").contains("pagemill failures"));
-        assert!(hint("--config x.yaml nuke_database --dry-run").contains("pagemill nuke "));
+        assert!(hint("--config x.yaml nuke_database --dry-run").contains("pagemill nuke"));
         assert!(hint("dead list").contains("pagemill failures"));
         assert!(hint("stats").contains("pagemill status"));
         assert_eq!(hint("frobnicate"), "");

@@ -11,7 +11,7 @@ fn s3_40_wrong_use_is_told_what_to_type_instead() {
     for (arguments, says) in [
         (&["stat"][..], &["status"][..]),
         (&["analyze_failures", "--summary"], &["pagemill failures"]),
-        (&["nuke_database.py", "--dry-run"], &["pagemill nuke "]),
+        (&["nuke_database.py", "--dry-run"], &["pagemill nuke"]),
         (&["dead", "list"], &["pagemill failures"]),
         (&["stats"], &["pagemill status"]),
         (&["run", "--limt", "3"], &["--limit", "pagemill run --help"]),
