@@ -10,6 +10,7 @@
 //! PAGEMILL_TEST_PAGES=2000 cargo test --release --test program whole -- --nocapture
 //! ```
 
+mod backup;
 mod books;
 mod cli;
 mod disk;
@@ -22,5 +23,6 @@ mod paths;
 mod playbook;
 mod reconcile;
 mod secrets;
+mod usage;
 mod verify;
 mod whole;
