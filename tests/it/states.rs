@@ -18,6 +18,10 @@ type Row = (&'static str, &'static str, &'static str);
 const PAGE: &[Row] = &[
     ("discovered", "upload_started", "uploading"),
     ("discovered", "label_vanished", "skipped"),
+    ("discovered", "left_out", "skipped"),
+    ("uploaded", "left_out", "skipped"),
+    ("dead", "left_out", "skipped"),
+    ("review", "left_out", "skipped"),
     ("discovered", "adopted", "completed"),
     ("uploading", "upload_stored", "uploaded"),
     ("uploading", "upload_deferred", "discovered"),
@@ -143,6 +147,7 @@ fn page_events() -> Vec<PageEvent> {
         rejected(Afterwards::Review),
         PageEvent::Adopted { output },
         PageEvent::LabelVanished,
+        PageEvent::LeftOut,
         requeued(RequeueCause::Operator),
         requeued(RequeueCause::OutputVanished),
         requeued(RequeueCause::ImageChanged),
