@@ -250,7 +250,7 @@ fn every_pair_of_a_page_is_in_the_table_or_refused() {
     let stages: BTreeSet<&str> = page_states().iter().map(|s| s.stage().as_str()).collect();
     assert_eq!(stages.len(), PageStage::ALL.len());
     let events: BTreeSet<&str> = page_events().iter().map(PageEvent::as_str).collect();
-    assert_eq!(events.len(), 17, "a new event needs its rows");
+    assert_eq!(events.len(), 18, "a new event needs its rows");
 }
 
 #[test]
