@@ -151,6 +151,13 @@ impl Columns {
         self.table.add_row(cells.collect::<Vec<Cell>>());
     }
 
+    /// Keeps the texts of a column on one line, keys for example, which are copied.
+    pub fn keep_whole(&mut self, place: usize) {
+        if let Some(column) = self.table.column_mut(place) {
+            column.set_constraint(comfy_table::ColumnConstraint::ContentWidth);
+        }
+    }
+
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.table.row_count() == 0

@@ -8,6 +8,10 @@
 //! `domain::page::next` or `domain::batch::next`, and every time from the message.
 
 pub mod audit;
+pub mod desk;
+pub mod desk_pages;
+pub mod desk_runs;
+pub mod desk_status;
 pub mod messages;
 pub mod open;
 pub mod read;
