@@ -123,7 +123,7 @@ fn s2_05_s2_33_s2_35_s3_21_s3_30_status_tells_what_the_tables_hold_and_fits_the_
         .run_to(0, &["status"])
         .assert_says(&["1 of them behind a page that is dead"]);
     let none = world.run_to(0, &["status", "--stage", "review", "skipped"]);
-    none.assert_says(&["no page is review or skipped"]);
+    none.assert_says(&["no page is in stage review or skipped"]);
 }
 
 #[test]

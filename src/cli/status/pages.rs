@@ -111,7 +111,7 @@ impl List {
         let shown = wanted.shown(self);
         if shown.is_empty() {
             let stages: Vec<&str> = wanted.stages.iter().map(|stage| stage.as_str()).collect();
-            return writeln!(out, "no page is {}", stages.join(" or "));
+            return writeln!(out, "no page is in stage {}", stages.join(" or "));
         }
         let headings = [
             ("page", Side::Left),

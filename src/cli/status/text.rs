@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use console::measure_text_width;
+
 use super::super::screen::{Columns, Screen, Side, more};
 use super::{Facts, View, alarms, counted, held};
 use crate::actors::state::desk_status::Desk;
@@ -38,7 +40,7 @@ pub(super) fn labelled(
     let mut lines: Vec<String> = vec![String::new()];
     for word in text.split(' ') {
         let last = lines.last_mut().expect("there is always a line");
-        let length = last.chars().count() + 1 + word.chars().count();
+        let length = measure_text_width(last) + 1 + measure_text_width(word);
         if last.is_empty() {
             last.push_str(word);
         } else if length <= room {
@@ -69,6 +71,8 @@ pub(super) fn print(view: &View<'_>, out: &mut impl Write) -> io::Result<()> {
     } = *view;
     print_run(view, out)?;
     print_progress(view, out)?;
+    // What asks for somebody comes before what a low terminal may cut off.
+    alarms::print_alarms(view, out)?;
     print_stages(view, out)?;
     let batches = summary.batches.iter();
     print_list(
@@ -90,7 +94,6 @@ pub(super) fn print(view: &View<'_>, out: &mut impl Write) -> io::Result<()> {
         }
     }
     print_resources(view, out)?;
-    alarms::print_alarms(view, out)?;
     print_list(
         screen,
         "failures",
@@ -159,20 +162,17 @@ fn eta_text(facts: &Facts, screen: Screen) -> String {
         Err(why) => return format!("unknown: {}", why.as_str()),
     };
     let (least, most) = (words::span(eta.least), eta.most.map(words::span));
-    let between = if most.as_ref() == Some(&least) {
-        String::new()
-    } else {
-        format!(
-            ", between {least} and {}",
-            most.as_deref().unwrap_or("any time")
-        )
+    let between = match most {
+        None => format!(", at least {least}"),
+        Some(most) if most == least => String::new(),
+        Some(most) => format!(", between {least} and {most}"),
     };
     let limit = match eta.limit {
         Limit::Throughput => format!(
-            "{} outputs an hour, measured over {} and {} batches",
+            "{} outputs an hour, measured over {} and {}",
             words::count(estimate::hourly(measured.accepted, measured.over).round() as u64),
             words::span(measured.over),
-            words::count(measured.batches)
+            of(measured.batches, "batches")
         ),
         Limit::Chain => format!(
             "the longest chain has {} pages ahead, each of which takes {}",
@@ -367,13 +367,26 @@ fn turnaround_text(turnaround: &Turnaround) -> String {
     format!("{model}: {}", parts.join("; "))
 }
 
+/// A count of pages, batches or files; one of them is no plural.
+fn of(count: u64, what: &str) -> String {
+    let one = match what {
+        "batches" => "batch",
+        several => several.trim_end_matches('s'),
+    };
+    format!(
+        "{} {}",
+        words::count(count),
+        if count == 1 { one } else { what }
+    )
+}
+
 /// What waits at each step of the way; nothing where nothing waits.
 fn queue_text(facts: &Facts) -> Option<String> {
     let queue = super::json::queue(facts);
     let waiting = queue.iter().filter(|(_name, count)| *count > 0);
     let parts = waiting.map(|(name, count)| {
-        let name = name.replace('_', " ");
-        format!("{} {name}", words::count(*count))
+        let (what, rest) = name.split_once('_').unwrap_or((name, ""));
+        format!("{} {}", of(*count, what), rest.replace('_', " "))
     });
     let parts: Vec<String> = parts.collect();
     (!parts.is_empty()).then(|| parts.join(", "))
@@ -415,9 +428,9 @@ fn print_resources(view: &View<'_>, out: &mut impl Write) -> io::Result<()> {
         format!(" of {}", words::bytes(facts.limits.storage_budget_bytes))
     });
     let remote = format!(
-        "{}{budget} in {} files",
+        "{}{budget} in {}",
         words::bytes(summary.remote_bytes),
-        words::count(summary.remote_files)
+        of(summary.remote_files, "files")
     );
     line(view.screen, "remote", &remote, out)?;
     let tokens = &summary.tokens;

@@ -6,13 +6,15 @@ use std::time::Duration;
 use super::super::screen::Screen;
 use super::Look;
 
-/// Takes the cursor so many lines up and clears everything from there.
-fn back(lines: usize) -> String {
-    if lines == 0 {
-        String::new()
-    } else {
-        format!("\r\u{1b}[{lines}A\u{1b}[J")
-    }
+/// A text that takes the place of one that took so many lines of the terminal: from its first line
+/// on, each line clears its own rest, and the last one what is left below. Nothing flickers, and
+/// nothing is pushed into what can be scrolled back.
+fn in_place(lines: usize, text: &str) -> String {
+    let up = match lines {
+        0 => String::new(),
+        lines => format!("\r\u{1b}[{lines}A"),
+    };
+    format!("{up}{}\u{1b}[J", text.replace('\n', "\u{1b}[K\n"))
 }
 
 /// How many lines of a terminal a text takes that is `width` columns wide.
@@ -63,8 +65,8 @@ pub(super) async fn watch(
             let shown = fitted(&block, screen, usize::from(rows));
             // One write, so that no half of it is ever seen; what was printed may be wrapped
             // anew by now.
-            let up = back(height(&former, screen.width));
-            out.write_all(format!("{up}{shown}").as_bytes())?;
+            let former_height = height(&former, screen.width);
+            out.write_all(in_place(former_height, &shown).as_bytes())?;
             former = shown;
         } else {
             print_after(&former, &block, look.json, out)?;
@@ -96,8 +98,9 @@ mod tests {
         assert_eq!(height(text, 80), 3);
         assert_eq!(height(text, 10), 4);
         assert_eq!(height("\u{1b}[31mred\u{1b}[0m\n", 3), 1);
-        assert_eq!(back(0), "");
-        assert_eq!(back(3), "\r\u{1b}[3A\u{1b}[J");
+        assert_eq!(in_place(0, "a\n"), "a\u{1b}[K\n\u{1b}[J");
+        let again = "\r\u{1b}[3Aa\u{1b}[K\nb\u{1b}[K\n\u{1b}[J";
+        assert_eq!(in_place(3, "a\nb\n"), again);
     }
 
     #[test]
