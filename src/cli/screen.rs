@@ -264,6 +264,19 @@ mod tests {
     }
 
     #[test]
+    fn keys_stay_whole_however_narrow_the_terminal_is() {
+        let headings = [("page", Side::Left), ("why", Side::Left)];
+        let mut columns = Columns::new(Screen::plain(40), &headings);
+        let key = "Alabama:Howard College:1849:14";
+        columns.row(&[key, "a sentence that is far too long for what is left"]);
+        columns.keep_whole(0);
+        let mut text = Vec::new();
+        columns.print(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains(key), "{text}");
+    }
+
+    #[test]
     fn texts_are_cut_by_characters() {
         assert_eq!(cut("a\tb\nc", 5), "a b c");
         assert_eq!(cut("Élèves 1849", 4), "Élè…");

@@ -11,7 +11,7 @@ use super::select::SelectArgs;
 use super::{Common, exit};
 use crate::actors::state::desk_status::{self, Desk, Terms};
 use crate::actors::state::messages::{StateResult, Summary};
-use crate::actors::state::read;
+use crate::actors::state::{audit, read};
 use crate::decide::estimate::{self, Estimate, Measured, Unknown};
 use crate::domain::page::PageStage;
 use crate::domain::time::Timestamp;
@@ -177,8 +177,11 @@ impl Facts {
             chained: settings.execution.context == Context::Chain,
             uncollected_after: settings.results.uncollected_alarm,
         };
-        let desk = desk_status::desk(connection, &terms, at).await?;
-        let summary = read::summarize_counted(connection, at, desk.blocked_in_all).await?;
+        // One look, so that the figures fit each other beside a running process.
+        let snapshot = audit::snapshot(connection).await?;
+        let desk = desk_status::desk(&snapshot, &terms, at).await?;
+        let summary = read::summarize_counted(&snapshot, at, desk.blocked_in_all).await?;
+        audit::end_snapshot(snapshot).await?;
         let measured = measured(&summary, &desk);
         Ok(Facts {
             eta: estimate::estimate(&measured),
