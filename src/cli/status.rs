@@ -50,11 +50,12 @@ pub struct StatusArgs {
     /// How many pages are listed
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub limit: u64,
-    #[command(flatten)]
-    pub select: SelectArgs,
     /// Print JSON (version 1) instead of text
     #[arg(long)]
     pub json: bool,
+    // Last: its heading holds for what stands behind it.
+    #[command(flatten)]
+    pub select: SelectArgs,
 }
 
 /// The stages of a page that is neither on the work list nor at rest.
