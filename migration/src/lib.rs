@@ -10,6 +10,7 @@ mod m20261122_000001_initial;
 mod m20261122_000002_brakes;
 mod m20261122_000003_attempt_parameters;
 mod m20261122_000004_orders;
+mod m20261122_000005_desk_indexes;
 
 /// Every migration, oldest first.
 pub struct Migrator;
@@ -22,6 +23,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000002_brakes::Migration),
             Box::new(m20261122_000003_attempt_parameters::Migration),
             Box::new(m20261122_000004_orders::Migration),
+            Box::new(m20261122_000005_desk_indexes::Migration),
         ]
     }
 }

@@ -336,7 +336,7 @@ fn print_list(
         ("made", Side::Left),
     ];
     let mut columns = Columns::new(screen, &headings);
-    columns.whole(0);
+    columns.keep_whole(0);
     for backup in backups.iter().rev() {
         let name = backup.path.file_name().unwrap_or_default();
         columns.row(&[

@@ -23,6 +23,7 @@ pub mod reconcile;
 pub mod restore;
 pub mod resume;
 pub mod run;
+pub mod runs;
 pub mod screen;
 pub mod select;
 pub mod status;
@@ -49,7 +50,8 @@ Examples:
   pagemill run --dry-run            say what a run would do; opens no socket
   pagemill run --limit 20           try it on twenty pages
   pagemill run                      work until nothing is left to do
-  pagemill status                   counts, live batches and cost, also while a run goes on
+  pagemill status                   how far it is and what keeps it, also while a run goes on
+  pagemill runs list                the runs, with what they did and what they cost
   pagemill resume                   submit again after a halt
   pagemill failures --summary       what went wrong, by type, and the newest failures
   pagemill verify                   hold outputs, history and counts against each other
@@ -90,8 +92,10 @@ pub enum Command {
     Demo(demo::DemoArgs),
     /// Play the provider: Files and Batch API on loopback, to rehearse a configuration for nothing
     Emulator(emulator::EmulatorArgs),
-    /// Show counts, live batches, remote bytes and cost
+    /// Show how far the work is and what keeps it, or the pages in a stage
     Status(status::StatusArgs),
+    /// List runs, or show one with its settings and its recipe
+    Runs(runs::RunsArgs),
     /// Show what went wrong: failures by type, and the newest ones
     Failures(failures::FailuresArgs),
     /// Check key, model, clock, disk, folders, database and prompt; costs nothing

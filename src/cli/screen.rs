@@ -151,8 +151,8 @@ impl Columns {
         self.table.add_row(cells.collect::<Vec<Cell>>());
     }
 
-    /// Never wraps the texts of this column (its place, from 0): for names that are copied.
-    pub fn whole(&mut self, place: usize) {
+    /// Keeps the texts of a column on one line, keys for example, which are copied.
+    pub fn keep_whole(&mut self, place: usize) {
         if let Some(column) = self.table.column_mut(place) {
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
@@ -261,6 +261,19 @@ mod tests {
         }
         assert_eq!(printed(160).lines().count(), 3);
         assert!(printed(60).lines().count() > 3);
+    }
+
+    #[test]
+    fn keys_stay_whole_however_narrow_the_terminal_is() {
+        let headings = [("page", Side::Left), ("why", Side::Left)];
+        let mut columns = Columns::new(Screen::plain(40), &headings);
+        let key = "Alabama:Howard College:1849:14";
+        columns.row(&[key, "a sentence that is far too long for what is left"]);
+        columns.keep_whole(0);
+        let mut text = Vec::new();
+        columns.print(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains(key), "{text}");
     }
 
     #[test]

@@ -1,32 +1,78 @@
-//! `pagemill status`: counts, live batches, remote bytes, cost.
+//! `pagemill status`: how far the work is, what keeps it, when it may be done; and which pages are
+//! in a stage.
 
 use std::io::{self, Write};
-use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
+use sea_orm::DatabaseConnection;
 
+use super::screen::Screen;
+use super::select::SelectArgs;
 use super::{Common, exit};
-use crate::actors::state::messages::{BatchRow, Summary, Turnaround};
-use crate::actors::state::read;
-use crate::domain::batch::BatchStage;
+use crate::actors::state::desk_status::{self, Desk, Terms};
+use crate::actors::state::messages::{StateResult, Summary};
+use crate::actors::state::{audit, read};
+use crate::decide::estimate::{self, Estimate, Measured, Unknown};
 use crate::domain::page::PageStage;
 use crate::domain::time::Timestamp;
-use crate::report::words;
+use crate::settings::{Context, Settings};
+
+mod alarms;
+mod json;
+mod pages;
+mod text;
+mod watch;
+
+pub use json::as_json;
 
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
-  pagemill status          counts, live batches, remote bytes and cost; also beside a run
-  pagemill status --json   the same for a program")]
+  pagemill status                          how far it is, what keeps it, when it may be done
+  pagemill status --watch                  the same, redrawn every 2 seconds, until Ctrl-C
+  pagemill status --stage dead --limit 50  the first 50 dead pages
+  pagemill status --stage review --states Alabama
+  pagemill status --incomplete             the pages that are in the middle
+  pagemill status --json | jq .eta
+
+It reads beside a running process and never disturbs it. Exit codes: 0 told; 1 there is no
+database; 78 configuration.")]
 pub struct StatusArgs {
+    /// Look again every so many seconds, on a terminal in place
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub watch: Option<u32>,
+    /// List the pages in these stages
+    #[arg(long = "stage", value_name = "STAGE", num_args = 1.., value_parser = stages())]
+    pub stages: Vec<String>,
+    /// List the pages that are in the middle: uploading, uploaded, batched, validating
+    #[arg(long, conflicts_with = "stages")]
+    pub incomplete: bool,
+    /// How many pages are listed
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub limit: u64,
     /// Print JSON (version 1) instead of text
     #[arg(long)]
     pub json: bool,
+    // Last: its heading holds for what stands behind it.
+    #[command(flatten)]
+    pub select: SelectArgs,
 }
 
-/// The version of the JSON form; a field that changes its meaning changes this.
-const JSON_VERSION: u32 = 1;
+/// The stages of a page that is neither on the work list nor at rest.
+pub const INCOMPLETE: [PageStage; 4] = [
+    PageStage::Uploading,
+    PageStage::Uploaded,
+    PageStage::Batched,
+    PageStage::Validating,
+];
+
+fn stages() -> clap::builder::PossibleValuesParser {
+    PageStage::ALL
+        .iter()
+        .map(|stage| stage.as_str())
+        .collect::<Vec<_>>()
+        .into()
+}
 
 /// Runs the command; gives the exit code.
 pub async fn run(common: &Common, args: &StatusArgs, out: &mut impl Write) -> anyhow::Result<u8> {
@@ -37,300 +83,181 @@ pub async fn run(common: &Common, args: &StatusArgs, out: &mut impl Write) -> an
             return Ok(exit::CONFIGURATION);
         }
     };
-    let at = crate::adapters::system_clock::now();
-    let connection = read::open_read_only(&loaded.settings.state.sqlite_file).await?;
-    let summary = read::summarize(&connection, None, at).await?;
-    if args.json {
-        writeln!(
-            out,
-            "{}",
-            serde_json::to_string_pretty(&as_json(&summary, at))?
-        )?;
-    } else {
-        print(&summary, at, out)?;
+    let settings = &loaded.settings;
+    let listed = match pages::Wanted::of(args, settings) {
+        Ok(listed) => listed,
+        Err(fault) => {
+            eprintln!("{fault}");
+            return Ok(exit::USAGE);
+        }
+    };
+    let connection = read::open_read_only(&settings.state.sqlite_file).await?;
+    let look = Look {
+        settings,
+        connection: &connection,
+        listed,
+        json: args.json,
+    };
+    match args.watch {
+        None => {
+            let block = look.block(Screen::of_stdout(), false).await?;
+            out.write_all(&block)?;
+        }
+        Some(seconds) => watch::watch(&look, seconds, out).await?,
     }
     Ok(exit::DONE)
 }
 
-fn of(summary: &Summary, wanted: PageStage) -> u64 {
-    summary
-        .pages
-        .iter()
-        .find(|(stage, _)| *stage == wanted)
-        .map_or(0, |(_, count)| *count)
+/// What is looked at, once or again and again.
+struct Look<'a> {
+    settings: &'a Settings,
+    connection: &'a DatabaseConnection,
+    /// Pages in place of figures.
+    listed: Option<pages::Wanted>,
+    json: bool,
 }
 
-/// The text form.
-pub fn print(summary: &Summary, at: Timestamp, out: &mut impl Write) -> io::Result<()> {
-    let total: u64 = summary.pages.iter().map(|(_, count)| count).sum();
-    let done = of(summary, PageStage::Completed);
-    if let Some((run, status, started)) = &summary.run {
-        writeln!(out, "run      {run}, {status}, started {started}")?;
-    }
-    let share = if total == 0 {
-        0.0
-    } else {
-        done as f64 * 100.0 / total as f64
-    };
-    writeln!(
-        out,
-        "pages    {} of {} done ({share:.1} %)",
-        words::count(done),
-        words::count(total)
-    )?;
-    for (stage, count) in &summary.pages {
-        if *count == 0 {
-            continue;
-        }
-        let why = match stage {
-            PageStage::Discovered => why_discovered(summary),
-            _ => String::new(),
+impl Look<'_> {
+    /// Everything that one look prints; JSON on one line where several follow each other.
+    async fn block(&self, screen: Screen, on_one_line: bool) -> anyhow::Result<Vec<u8>> {
+        let at = crate::adapters::system_clock::now();
+        let mut block = Vec::new();
+        let json = match &self.listed {
+            Some(wanted) => {
+                let list = wanted.list(self.connection).await?;
+                if !self.json {
+                    list.print(wanted, screen, at, &mut block)?;
+                    return Ok(block);
+                }
+                list.as_json(wanted, at)
+            }
+            None => {
+                let facts = Facts::look(self.connection, self.settings, at).await?;
+                if !self.json {
+                    text::print(&facts.view(screen), &mut block)?;
+                    return Ok(block);
+                }
+                json::of_facts(&facts)
+            }
         };
-        writeln!(
-            out,
-            "  {:<12} {:>12}{why}",
-            stage.as_str(),
-            words::count(*count)
-        )?;
+        let text = if on_one_line {
+            json.to_string()
+        } else {
+            serde_json::to_string_pretty(&json)?
+        };
+        writeln!(block, "{text}")?;
+        Ok(block)
     }
-    print_list(
-        "batches ",
-        summary.batches.iter().map(|(stage, count)| (stage, count)),
-        out,
-    )?;
-    for row in &summary.live {
-        writeln!(out, "  {}", live_line(row, at))?;
-    }
-    for turnaround in &summary.turnarounds {
-        writeln!(out, "jobs     {}", turnaround_line(turnaround))?;
-    }
-    print_resources(summary, out)?;
-    print_halts(summary, at, out)?;
-    print_list(
-        "failures",
-        summary.failures.iter().map(|(error, count)| (error, count)),
-        out,
-    )?;
-    print_list(
-        "not pages",
-        summary.oddities.iter().map(|(kind, count)| (kind, count)),
-        out,
-    )?;
-    if let Some(last) = summary.last_event_at {
-        writeln!(out, "last     {} ago, {last}", words::span(at.since(last)))?;
-    }
-    Ok(())
 }
 
-/// What is held at the provider, and what was paid for.
-fn print_resources(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
-    writeln!(
-        out,
-        "remote   {} in {} files",
-        words::bytes(summary.remote_bytes),
-        words::count(summary.remote_files)
-    )?;
-    let tokens = &summary.tokens;
-    writeln!(
-        out,
-        "cost     {} ({} tokens in, {} out, {} thoughts)",
-        words::dollars(summary.cost_nanos),
-        words::count(tokens.prompt.unwrap_or(0)),
-        words::count(tokens.candidates.unwrap_or(0)),
-        words::count(tokens.thoughts.unwrap_or(0))
-    )
+/// What the settings limit.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    storage_budget_bytes: u64,
+    max_retries: u64,
 }
 
-/// What keeps work from going on as it should.
-fn print_halts(summary: &Summary, at: Timestamp, out: &mut impl Write) -> io::Result<()> {
-    for halt in &summary.halts {
-        let age = words::span(at.since(halt.since));
-        writeln!(out, "HALTED   {} for {age}: {}", halt.reason, halt.message)?;
-        writeln!(out, "         {}", halt.reason.remedy())?;
+/// All figures of one look.
+struct Facts {
+    summary: Summary,
+    desk: Desk,
+    limits: Limits,
+    measured: Measured,
+    eta: Result<Estimate, Unknown>,
+    at: Timestamp,
+}
+
+impl Facts {
+    async fn look(
+        connection: &DatabaseConnection,
+        settings: &Settings,
+        at: Timestamp,
+    ) -> StateResult<Facts> {
+        let terms = Terms {
+            scope: settings.scope_token(),
+            chained: settings.execution.context == Context::Chain,
+            uncollected_after: settings.results.uncollected_alarm,
+        };
+        // One look, so that the figures fit each other beside a running process.
+        let snapshot = audit::snapshot(connection).await?;
+        let desk = desk_status::desk(&snapshot, &terms, at).await?;
+        let summary = read::summarize_counted(&snapshot, at, desk.blocked_in_all).await?;
+        audit::end_snapshot(snapshot).await?;
+        let measured = measured(&summary, &desk);
+        Ok(Facts {
+            eta: estimate::estimate(&measured),
+            summary,
+            desk,
+            limits: Limits {
+                storage_budget_bytes: settings.files.storage_budget_bytes,
+                max_retries: settings.execution.max_retries.into(),
+            },
+            measured,
+            at,
+        })
     }
-    for (batch, since) in &summary.unreachable {
-        let age = words::span(at.since(*since));
-        writeln!(
-            out,
-            "ALARM    batch {batch} cannot be seen for {age}; it is not sent again"
-        )?;
-    }
-    for (model, pace) in &summary.paces {
-        if pace.pages_max.is_some() || pace.tokens_max.is_some() {
-            writeln!(out, "pace     {model}: {}", pace.reason)?;
+
+    fn view(&self, screen: Screen) -> View<'_> {
+        View {
+            summary: &self.summary,
+            facts: Some(self),
+            screen,
+            at: self.at,
         }
     }
-    if summary.late_jobs > 0 {
-        let jobs = words::count(summary.late_jobs);
-        writeln!(
-            out,
-            "late     {jobs} jobs beside their batches may still bring answers"
-        )?;
-    }
-    if summary.paid_twice > 0 {
-        let answers = words::count(summary.paid_twice);
-        writeln!(
-            out,
-            "twice    {answers} answers were paid for a second time"
-        )?;
-    }
-    Ok(())
 }
 
-/// Words with their counts on one line; no line when there are none.
-fn print_list<'a, W: std::fmt::Display + 'a>(
-    name: &str,
-    counted: impl Iterator<Item = (&'a W, &'a u64)>,
-    out: &mut impl Write,
-) -> io::Result<()> {
-    let counted: Vec<String> = counted
-        .map(|(word, count)| format!("{} {word}", words::count(*count)))
-        .collect();
-    if counted.is_empty() {
-        return Ok(());
-    }
-    writeln!(out, "{name} {}", counted.join(", "))
+/// What there is to show, and where. At the end of a run there is the summary alone.
+struct View<'a> {
+    summary: &'a Summary,
+    facts: Option<&'a Facts>,
+    screen: Screen,
+    at: Timestamp,
 }
 
-fn why_discovered(summary: &Summary) -> String {
-    match (summary.blocked, summary.waiting) {
-        (0, 0) => String::new(),
-        (blocked, 0) => format!("  ({} wait for the page before)", words::count(blocked)),
-        (0, waiting) => format!("  ({} wait for their time)", words::count(waiting)),
-        (blocked, waiting) => format!(
-            "  ({} wait for the page before, {} for their time)",
-            words::count(blocked),
-            words::count(waiting)
-        ),
-    }
-}
-
-fn live_line(row: &BatchRow, at: Timestamp) -> String {
-    let age = words::span(at.since(row.submitted_at.unwrap_or(row.created_at)));
-    let remote = row.remote.as_ref().map_or("-", |name| name.as_str());
-    let said = row.remote_state.as_deref().unwrap_or("-");
-    let stage = row.state.stage();
-    format!(
-        "{} {stage} {age}, {} pages, {remote} {said}",
-        row.batch,
-        words::count(row.members)
-    )
-}
-
-fn turnaround_line(turnaround: &Turnaround) -> String {
-    let Turnaround {
-        model,
-        live,
-        live_oldest,
-        ended,
-        half,
-        nine_tenths,
-    } = turnaround;
-    let mut parts = Vec::new();
-    if let (Some(half), Some(most)) = (half, nine_tenths) {
-        parts.push(format!(
-            "{ended} ended, half within {}, nine tenths within {}",
-            words::span(*half),
-            words::span(*most)
-        ));
-    }
-    if let Some(oldest) = live_oldest {
-        parts.push(format!("{live} live, the oldest {}", words::span(*oldest)));
-    }
-    format!("{model}: {}", parts.join("; "))
-}
-
-fn turnaround_json(turnaround: &Turnaround) -> serde_json::Value {
-    let seconds = |span: Option<Duration>| span.map(|span| span.as_secs());
-    json!({
-        "model": turnaround.model,
-        "live": turnaround.live,
-        "live_oldest_seconds": seconds(turnaround.live_oldest),
-        "ended": turnaround.ended,
-        "p50_seconds": seconds(turnaround.half),
-        "p90_seconds": seconds(turnaround.nine_tenths),
-    })
-}
-
-fn live_json(summary: &Summary) -> Vec<serde_json::Value> {
-    summary
-        .live
-        .iter()
-        .map(|row| {
-            json!({
-                "batch_id": row.batch.as_str(),
-                "remote_name": row.remote.as_ref().map(|name| name.as_str()),
-                "state": row.state.stage().as_str(),
-                "remote_state": row.remote_state,
-                "pages": row.members,
-                "created_at": row.created_at.to_string(),
-                "submitted_at": row.submitted_at.map(|at| at.to_string()),
-            })
-        })
-        .collect()
-}
-
-/// The JSON form.
-pub fn as_json(summary: &Summary, at: Timestamp) -> serde_json::Value {
-    let pages: serde_json::Map<String, serde_json::Value> = summary
-        .pages
-        .iter()
-        .map(|(stage, count)| (stage.as_str().to_owned(), json!(count)))
-        .collect();
-    let batches: serde_json::Map<String, serde_json::Value> = BatchStage::ALL
-        .iter()
-        .map(|stage| {
-            let found = summary.batches.iter().find(|(known, _)| known == stage);
-            (
-                stage.as_str().to_owned(),
-                json!(found.map_or(0, |(_, count)| *count)),
-            )
-        })
-        .collect();
-    let counts = |list: &[(String, u64)]| -> serde_json::Map<String, serde_json::Value> {
-        list.iter()
-            .map(|(word, count)| (word.clone(), json!(count)))
-            .collect()
+/// Shows a summary without what only the desk asks.
+pub fn print(summary: &Summary, at: Timestamp, out: &mut impl Write) -> io::Result<()> {
+    let view = View {
+        summary,
+        facts: None,
+        screen: Screen::of_stdout(),
+        at,
     };
-    let failures: Vec<(String, u64)> = summary
-        .failures
+    text::print(&view, out)
+}
+
+/// What the estimate is made from: the pages that can still be done as things stand.
+fn measured(summary: &Summary, desk: &Desk) -> Measured {
+    let under_way: u64 = INCOMPLETE
         .iter()
-        .map(|(error, count)| (error.to_string(), *count))
-        .collect();
-    json!({
-        "version": JSON_VERSION,
-        "at": at.to_string(),
-        "run": summary.run.as_ref().map(|(run, status, started)| json!({
-            "id": run.as_str(), "status": status.as_str(), "started_at": started.to_string(),
-        })),
-        "pages": pages,
-        "blocked": summary.blocked,
-        "waiting": summary.waiting,
-        "batches": batches,
-        "turnaround": summary.turnarounds.iter().map(turnaround_json).collect::<Vec<_>>(),
-        "live": live_json(summary),
-        "halts": summary.halts.iter().map(super::resume::as_json).collect::<Vec<_>>(),
-        "unreachable": summary.unreachable.iter().map(|(batch, since)| json!({
-            "batch_id": batch.as_str(), "since": since.to_string(),
-        })).collect::<Vec<_>>(),
-        "paces": summary.paces.iter().map(|(model, pace)| json!({
-            "model": model, "pages_max": pace.pages_max, "tokens_max": pace.tokens_max,
-            "reason": pace.reason,
-        })).collect::<Vec<_>>(),
-        "late_jobs": summary.late_jobs,
-        "paid_twice": summary.paid_twice,
-        "remote_files": summary.remote_files,
-        "remote_bytes": summary.remote_bytes,
-        "failures": counts(&failures),
-        "not_pages": counts(&summary.oddities),
-        "cost_usd": summary.cost_nanos as f64 / 1e9,
-        "tokens": {
-            "prompt": summary.tokens.prompt,
-            "cached": summary.tokens.cached,
-            "candidates": summary.tokens.candidates,
-            "thoughts": summary.tokens.thoughts,
-            "total": summary.tokens.total,
-        },
-        "last_event_at": summary.last_event_at.map(|at| at.to_string()),
-    })
+        .map(|stage| summary.pages_in(*stage))
+        .sum();
+    let listed = desk.runnable + desk.waiting + desk.blocked + held(summary, desk);
+    // The model that is at work, or that was last.
+    let jobs = summary.turnarounds.iter().filter(|jobs| jobs.ended > 0);
+    let jobs = jobs.max_by_key(|jobs| (jobs.live, jobs.ended));
+    Measured {
+        left: under_way + listed.saturating_sub(desk.behind_fault),
+        accepted: desk.throughput.accepted,
+        batches: desk.throughput.batches,
+        over: desk.throughput.over,
+        chain: desk.chain,
+        half: jobs.and_then(|jobs| jobs.half),
+        nine_tenths: jobs.and_then(|jobs| jobs.nine_tenths),
+        halted: !summary.halts.is_empty(),
+    }
+}
+
+/// Discovered pages that a batch still holds: it lets go of them when it is settled.
+fn held(summary: &Summary, desk: &Desk) -> u64 {
+    let known = desk.runnable + desk.waiting + desk.blocked + desk.elsewhere;
+    summary
+        .pages_in(PageStage::Discovered)
+        .saturating_sub(known)
+}
+
+/// The pages that count: all that are not left out.
+fn counted(summary: &Summary) -> u64 {
+    let all: u64 = summary.pages.iter().map(|(_stage, count)| count).sum();
+    all - summary.pages_in(PageStage::Skipped)
 }

@@ -8,6 +8,7 @@ pub mod brake;
 pub mod cadence;
 pub mod cost;
 pub mod doctor;
+pub mod estimate;
 pub mod pace;
 pub mod pack;
 pub mod poll;

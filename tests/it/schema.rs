@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::kit::state_world::{World, ask};
 
-async fn migrated() -> (TempDir, DatabaseConnection) {
+pub async fn migrated() -> (TempDir, DatabaseConnection) {
     let folder = TempDir::new().unwrap();
     let url = format!("sqlite://{}?mode=rwc", folder.path().join("s.db").display());
     let db = sea_orm::Database::connect(url).await.unwrap();
@@ -302,7 +302,7 @@ async fn words_of_the_tables_are_the_words_of_the_domain() {
 }
 
 /// How SQLite answers a question, a step a line.
-async fn query_plan(db: &DatabaseConnection, sql: &str) -> String {
+pub async fn query_plan(db: &DatabaseConnection, sql: &str) -> String {
     let statement = sea_orm::Statement::from_string(
         db.get_database_backend(),
         format!("EXPLAIN QUERY PLAN {sql}"),

@@ -307,6 +307,12 @@ impl Running {
         });
     }
 
+    /// Waits until what the child has printed is what is wanted.
+    pub fn wait_until_printed(&mut self, is_wanted: &dyn Fn(&str) -> bool) {
+        let out = self.out.clone();
+        self.wait_until("it prints what is wanted", || is_wanted(&read(&out)));
+    }
+
     /// Waits until something is true, as long as the child lives.
     pub fn wait_until(&mut self, what: &str, is_true: impl Fn() -> bool) {
         while !is_true() {

@@ -23,6 +23,7 @@ mod paths;
 mod playbook;
 mod reconcile;
 mod secrets;
+mod status;
 mod usage;
 mod verify;
 mod whole;

@@ -103,6 +103,7 @@ fn p13_a_run_that_logs_everything_keeps_the_key_to_itself() {
         for command in [
             vec!["status"],
             vec!["status", "--json"],
+            vec!["runs", "list", "--json"],
             vec!["failures", "--summary"],
             vec!["failures", "--summary", "--json", "--limit", "100"],
             vec!["config", "show", "--origin"],

@@ -291,18 +291,25 @@ pub(super) async fn waiting_counts(
     scope: Option<&ScopeToken>,
     at: Timestamp,
 ) -> StateResult<(u64, u64)> {
-    let scope = optional_text(scope);
-    let blocked = number(conn, BLOCKED, [scope.clone()]).await?;
-    let waiting = number(conn, WAITING, [scope, text(at)]).await?;
-    Ok((blocked, waiting))
+    let blocked = number(conn, BLOCKED, [optional_text(scope)]).await?;
+    Ok((blocked, waiting_count(conn, scope, at).await?))
 }
 
-const BLOCKED: &str = "
+/// Counts Discovered pages that wait for an instant.
+pub(super) async fn waiting_count(
+    conn: &impl ConnectionTrait,
+    scope: Option<&ScopeToken>,
+    at: Timestamp,
+) -> StateResult<u64> {
+    number(conn, WAITING, [optional_text(scope), text(at)]).await
+}
+
+pub(super) const BLOCKED: &str = "
     SELECT count(*) FROM pages INDEXED BY pages_blocked
     WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NOT NULL
       AND (?1 IS NULL OR scope = ?1)";
 
-const WAITING: &str = "
+pub(super) const WAITING: &str = "
     SELECT count(*) FROM pages INDEXED BY pages_due
     WHERE stage = 'discovered' AND batch_id IS NULL AND not_before IS NOT NULL
       AND not_before > ?2 AND (?1 IS NULL OR scope = ?1)";

@@ -8,7 +8,9 @@ use entity::runs;
 
 use super::messages::{HaltRow, KnownPage, RunStatus, StateResult, Summary};
 use super::open::{Found, OpenError, connect_read_only, inspect};
-use super::questions::{LIVE_STAGES, counts, list_batches, stage_counts, waiting_counts};
+use super::questions::{
+    LIVE_STAGES, counts, list_batches, stage_counts, waiting_count, waiting_counts,
+};
 use super::rows::{TOKEN_SUMS, TokenSums, corrupt, instant, maybe_instant, word};
 use super::sql::{first, maybe_text, number, rows, signed, text, unsigned};
 use crate::domain::batch::BatchStage;
@@ -80,13 +82,29 @@ pub async fn summarize(
     scope: Option<&ScopeToken>,
     at: Timestamp,
 ) -> StateResult<Summary> {
-    let (blocked, waiting) = waiting_counts(conn, scope, at).await?;
-    let held = "SELECT count(*) FROM remote_files
-                WHERE state IN ('live','deleting','undeletable') AND expires_at > ?1";
+    let counts = waiting_counts(conn, scope, at).await?;
+    summarize_with(conn, scope, at, counts).await
+}
+
+/// The same for all scopes, where the blocked pages were counted already: on a large state that
+/// takes its time.
+pub async fn summarize_counted(
+    conn: &impl ConnectionTrait,
+    at: Timestamp,
+    blocked: u64,
+) -> StateResult<Summary> {
+    let waiting = waiting_count(conn, None, at).await?;
+    summarize_with(conn, None, at, (blocked, waiting)).await
+}
+
+async fn summarize_with(
+    conn: &impl ConnectionTrait,
+    scope: Option<&ScopeToken>,
+    at: Timestamp,
+    (blocked, waiting): (u64, u64),
+) -> StateResult<Summary> {
     let sums = all_sums(conn).await?;
-    let last = "SELECT at FROM page_events ORDER BY id DESC LIMIT 1";
-    let last_event_at = maybe_text(conn, last, []).await?;
-    let oddities = "SELECT kind AS word, count(*) AS count FROM scan_oddities GROUP BY kind";
+    let last_event_at = maybe_text(conn, LAST_EVENT, []).await?;
     let (late_jobs, paid_twice) = super::late::late_sums(conn).await?;
     Ok(Summary {
         pages: stage_counts(conn, scope).await?,
@@ -95,10 +113,10 @@ pub async fn summarize(
         batches: batch_counts(conn).await?,
         live: list_batches(conn, &LIVE_STAGES, LIVE_LISTED_MAX).await?,
         turnarounds: super::turnaround::turnarounds(conn, at).await?,
-        remote_files: number(conn, held, [text(at)]).await?,
+        remote_files: number(conn, HELD_FILES, [text(at)]).await?,
         remote_bytes: super::remote_files::held_bytes(conn, at).await?,
         failures: failures_by_type(conn).await?,
-        oddities: counts(conn, oddities, []).await?,
+        oddities: counts(conn, ODDITIES, []).await?,
         cost_nanos: unsigned(sums.cost_nanos.unwrap_or(0)),
         tokens: sums.tokens(),
         last_event_at: maybe_instant("the last event", last_event_at.as_deref())?,
@@ -111,6 +129,43 @@ pub async fn summarize(
     })
 }
 
+const HELD_FILES: &str = "
+    SELECT count(*) FROM remote_files
+    WHERE state IN ('live','deleting','undeletable') AND expires_at > ?1";
+
+const LAST_EVENT: &str = "SELECT at FROM page_events ORDER BY id DESC LIMIT 1";
+
+const ODDITIES: &str = "SELECT kind AS word, count(*) AS count FROM scan_oddities GROUP BY kind";
+
+const UNREACHABLE: &str = "
+    SELECT batch_id, unreachable_since FROM submissions
+    WHERE state = 'submitted' AND unreachable_since IS NOT NULL ORDER BY unreachable_since";
+
+const BATCHES: &str = "SELECT state AS word, count(*) AS count FROM submissions GROUP BY state";
+
+const FAILURES: &str =
+    "SELECT error_type AS word, count(*) AS count FROM failure_logs GROUP BY error_type";
+
+/// The questions of a summary, for the tests of their plans.
+pub fn questions() -> Vec<(&'static str, String)> {
+    let fixed = [
+        ("stages", super::questions::STAGES),
+        ("blocked in all", super::questions::BLOCKED),
+        ("waiting in all", super::questions::WAITING),
+        ("held files", HELD_FILES),
+        ("held bytes", super::remote_files::HELD_BYTES),
+        ("last event", LAST_EVENT),
+        ("oddities", ODDITIES),
+        ("unreachable", UNREACHABLE),
+        ("batches by state", BATCHES),
+        ("failures by type", FAILURES),
+        ("jobs", super::turnaround::JOBS),
+    ];
+    let mut all = fixed.map(|(name, sql)| (name, sql.to_owned())).to_vec();
+    all.push(("sums", sums_sql()));
+    all
+}
+
 #[derive(FromQueryResult)]
 struct UnreachableRow {
     batch_id: String,
@@ -118,13 +173,7 @@ struct UnreachableRow {
 }
 
 async fn unreachable(conn: &impl ConnectionTrait) -> StateResult<Vec<(BatchId, Timestamp)>> {
-    let found: Vec<UnreachableRow> = rows(
-        conn,
-        "SELECT batch_id, unreachable_since FROM submissions
-         WHERE state = 'submitted' AND unreachable_since IS NOT NULL ORDER BY unreachable_since",
-        [],
-    )
-    .await?;
+    let found: Vec<UnreachableRow> = rows(conn, UNREACHABLE, []).await?;
     let batches = found.into_iter().map(|row| {
         let since = instant("an unreachable batch", &row.unreachable_since)?;
         Ok((BatchId::from(row.batch_id), since))
@@ -134,23 +183,25 @@ async fn unreachable(conn: &impl ConnectionTrait) -> StateResult<Vec<(BatchId, T
 
 /// Closed batches carry their sums; only the open ones are added up from their attempts.
 async fn all_sums(conn: &impl ConnectionTrait) -> StateResult<TokenSums> {
+    Ok(first(conn, &sums_sql(), []).await?.unwrap_or_default())
+}
+
+fn sums_sql() -> String {
     let columns = "tokens_prompt, tokens_cached, tokens_candidates, tokens_thoughts, \
                    tokens_total, cost_nanos";
-    let sql = format!(
+    format!(
         "SELECT {TOKEN_SUMS} FROM (
              SELECT {columns} FROM submissions WHERE state IN ('settled','abandoned')
              UNION ALL
              SELECT {columns} FROM attempts WHERE batch_id IN (
                  SELECT batch_id FROM submissions
                  WHERE state IN ('planned','submitting','in doubt','submitted','ready')))"
-    );
-    Ok(first(conn, &sql, []).await?.unwrap_or_default())
+    )
 }
 
 async fn batch_counts(conn: &impl ConnectionTrait) -> StateResult<Vec<(BatchStage, u64)>> {
-    let sql = "SELECT state AS word, count(*) AS count FROM submissions GROUP BY state";
     let mut found = Vec::new();
-    for (state, count) in counts(conn, sql, []).await? {
+    for (state, count) in counts(conn, BATCHES, []).await? {
         found.push((word("batches", &state, BatchStage::parse)?, count));
     }
     found.sort_unstable();
@@ -158,9 +209,8 @@ async fn batch_counts(conn: &impl ConnectionTrait) -> StateResult<Vec<(BatchStag
 }
 
 async fn failures_by_type(conn: &impl ConnectionTrait) -> StateResult<Vec<(ErrorType, u64)>> {
-    let sql = "SELECT error_type AS word, count(*) AS count FROM failure_logs GROUP BY error_type";
     let mut found = Vec::new();
-    for (error, count) in counts(conn, sql, []).await? {
+    for (error, count) in counts(conn, FAILURES, []).await? {
         found.push((word("failures", &error, ErrorType::parse)?, count));
     }
     found.sort_unstable();
@@ -181,6 +231,11 @@ async fn latest_run(
     let status = word(&thing, &run.status, RunStatus::parse)?;
     let started_at = instant(&thing, &run.started_at)?;
     Ok(Some((RunId::from(run.run_id), status, started_at)))
+}
+
+/// How many pages are in each stage, zeros included.
+pub async fn pages_by_stage(conn: &impl ConnectionTrait) -> StateResult<Vec<(PageStage, u64)>> {
+    stage_counts(conn, None).await
 }
 
 /// The known pages of some books, by key; for saying what a run would do.

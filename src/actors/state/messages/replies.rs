@@ -432,6 +432,8 @@ pub struct Turnaround {
     pub ended: usize,
     pub half: Option<Duration>,
     pub nine_tenths: Option<Duration>,
+    /// How long each of these took, shortest first.
+    pub spans: Vec<Duration>,
 }
 
 /// The figures of `pagemill status`.
