@@ -76,7 +76,10 @@ fn every_row_stands_there_once_with_what_it_is_about() {
     for (id, cells) in rows() {
         *seen.entry(id.clone()).or_default() += 1;
         if cells.len() != 4 || cells[0].is_empty() {
-            faults.push(format!("{id} has {} cells after its id, not 4", cells.len()));
+            faults.push(format!(
+                "{id} has {} cells after its id, not 4",
+                cells.len()
+            ));
             continue;
         }
         let has_test = quoted(&cells[2]).iter().any(|name| name.contains("::"));
@@ -111,7 +114,15 @@ fn every_file_command_and_test_that_it_names_exists() {
                 Some((file, test)) => (file, Some(test)),
                 None => (name.as_str(), None),
             };
-            let is_path = ["src/", "tests/", "docs/", "config/", "benches/", "migration/", "entity/"];
+            let is_path = [
+                "src/",
+                "tests/",
+                "docs/",
+                "config/",
+                "benches/",
+                "migration/",
+                "entity/",
+            ];
             if !is_path.iter().any(|start| file.starts_with(start)) {
                 continue;
             }
@@ -123,14 +134,19 @@ fn every_file_command_and_test_that_it_names_exists() {
             }
             let Some(test) = test else { continue };
             tests += 1;
-            let names = known.entry(path.clone()).or_insert_with(|| functions(&path));
+            let names = known
+                .entry(path.clone())
+                .or_insert_with(|| functions(&path));
             if !names.contains(test) {
                 faults.push(format!("{id}: {file} has no {test}"));
             }
         }
     }
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
-    assert!(files > 100 && commands > 40 && tests > 80, "{files} {commands} {tests}");
+    assert!(
+        files > 100 && commands > 40 && tests > 80,
+        "{files} {commands} {tests}"
+    );
 }
 
 /// What of a command line, without the program's name, the program does not know.

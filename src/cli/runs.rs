@@ -16,6 +16,10 @@ use crate::domain::time::Timestamp;
 use crate::report::words;
 
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  pagemill runs list              the last 20 runs
+  pagemill runs show 01a202bd     one of them: its settings, its recipe, what it cost")]
 pub struct RunsArgs {
     #[command(subcommand)]
     pub command: RunsCommand,
@@ -225,6 +229,10 @@ fn print_one(
     row("took", &took(run, at))?;
     row("restarts", &words::count(run.restarts))?;
     row("scope", run.scope.as_str())?;
+    if let Some(window) = &run.window {
+        let ends = format!("{}: {} to {}", window.name, window.since, window.until);
+        row("window", &ends)?;
+    }
     row("config", run.config_sha256.as_str())?;
     row("recipe", run.recipe.as_str())?;
     if let Some((done, total)) = done(run) {
@@ -323,6 +331,7 @@ fn as_json(run: &Run) -> Value {
         status,
         restarts,
         scope,
+        window,
         recipe,
         config: _,
         config_sha256,
@@ -346,6 +355,11 @@ fn as_json(run: &Run) -> Value {
         "status": status.as_str(),
         "restarts": restarts,
         "scope": scope.as_str(),
+        "window": window.as_ref().map(|window| json!({
+            "name": window.name,
+            "since": window.since.to_string(),
+            "until": window.until.to_string(),
+        })),
         "recipe_hash": recipe.as_str(),
         "config_sha256": config_sha256.as_str(),
         "started_at": started_at.to_string(),

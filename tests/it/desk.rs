@@ -345,7 +345,9 @@ async fn s3_03_s3_04_s3_22_s4_19_runs_are_counted_kept_and_found_by_the_beginnin
     // An id that another begins with is itself.
     world
         .meddle(
-            "INSERT INTO runs SELECT 'run-22', label, status, recipe_hash, scope,
+            "INSERT INTO runs (run_id, label, status, recipe_hash, scope, config_snapshot,
+                 config_sha256, restarts, totals, started_at, ended_at, created_at, updated_at)
+             SELECT 'run-22', label, status, recipe_hash, scope,
                  config_snapshot, config_sha256, restarts, totals, started_at, ended_at,
                  created_at, updated_at FROM runs WHERE run_id = 'run-2'",
         )

@@ -13,6 +13,7 @@ use crate::domain::batch::BatchStage;
 use crate::domain::ids::{RecipeHash, RunId, ScopeToken, Sha256Hex};
 use crate::domain::page::PageStage;
 use crate::domain::time::Timestamp;
+use crate::domain::window::Window;
 
 /// Runs that are named when a prefix fits several.
 pub const NAMED_MAX: usize = 5;
@@ -26,6 +27,8 @@ pub struct Run {
     /// How often a process took its work up again.
     pub restarts: u64,
     pub scope: ScopeToken,
+    /// Which labels belong to it, by when they arrived; all without one.
+    pub window: Option<Window>,
     pub recipe: RecipeHash,
     /// Its settings as YAML, without secrets, and their hash.
     pub config: String,
@@ -196,6 +199,7 @@ fn run(row: runs::Model, work: Work) -> StateResult<Run> {
         ended_at: maybe_instant(&thing, row.ended_at.as_deref())?,
         updated_at: instant(&thing, &row.updated_at)?,
         totals: totals(&thing, &row.totals)?,
+        window: window(&thing, &row)?,
         label: row.label,
         scope: ScopeToken::from(row.scope),
         recipe: RecipeHash::from(row.recipe_hash),
@@ -204,6 +208,16 @@ fn run(row: runs::Model, work: Work) -> StateResult<Run> {
         run: RunId::from(row.run_id),
         work,
     })
+}
+
+fn window(thing: &str, row: &runs::Model) -> StateResult<Option<Window>> {
+    let since = maybe_instant(thing, row.window_since.as_deref())?;
+    let until = maybe_instant(thing, row.window_until.as_deref())?;
+    Ok(since.zip(until).map(|(since, until)| Window {
+        since,
+        until,
+        name: row.window_name.clone().unwrap_or_default(),
+    }))
 }
 
 /// Totals by stage; a run that was adopted may have none.

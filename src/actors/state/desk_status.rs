@@ -41,6 +41,8 @@ pub struct LatestRun {
     pub restarts: u64,
     pub started_at: Timestamp,
     pub ended_at: Option<Timestamp>,
+    /// The name of its window, if it has one.
+    pub window: Option<String>,
 }
 
 /// How fast outputs were accepted.
@@ -254,6 +256,7 @@ async fn latest_run(conn: &impl ConnectionTrait) -> StateResult<Option<LatestRun
         started_at: instant(&thing, &row.started_at)?,
         ended_at: maybe_instant(&thing, row.ended_at.as_deref())?,
         label: row.label,
+        window: row.window_name,
         run: RunId::from(row.run_id),
     }))
 }

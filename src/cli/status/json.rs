@@ -187,6 +187,7 @@ pub(super) fn of_facts(facts: &Facts) -> Value {
             "started_at": run.started_at.to_string(),
             "ended_at": run.ended_at.map(|at| at.to_string()),
             "restarts": run.restarts,
+            "window": run.window,
             "last_checkpoint": last,
         })
     });

@@ -119,6 +119,9 @@ fn print_run(view: &View<'_>, out: &mut impl Write) -> io::Result<()> {
     };
     let mut text = format!("{run}, {status}, started {}", screen.when(*started, at));
     if let Some(latest) = view.facts.and_then(|facts| facts.desk.run.as_ref()) {
+        if let Some(window) = &latest.window {
+            text.push_str(&format!(", window {window}"));
+        }
         if latest.restarts > 0 {
             text.push_str(&format!(", taken up again {} times", latest.restarts));
         }
