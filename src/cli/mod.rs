@@ -12,10 +12,12 @@ pub mod logging;
 pub mod progress;
 pub mod reconcile;
 pub mod resume;
+pub mod rows;
 pub mod run;
 pub mod screen;
 pub mod select;
 pub mod status;
+pub mod target;
 pub mod verify;
 
 use std::collections::BTreeMap;

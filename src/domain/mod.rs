@@ -19,4 +19,5 @@ pub mod page;
 pub mod remote;
 pub mod replay;
 pub mod selection;
+pub mod signature;
 pub mod time;
