@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod dry_run;
 pub mod emulator;
 pub mod exit;
+pub mod export;
 pub mod failures;
 pub mod init;
 pub mod logging;
@@ -43,6 +44,7 @@ Examples:
   pagemill status                   counts, live batches and cost, also while a run goes on
   pagemill resume                   submit again after a halt
   pagemill failures --summary       what went wrong, by type, and the newest failures
+  pagemill export state             one readable file a page, with an index
   pagemill verify                   hold outputs, history and counts against each other
 
 Exit codes: 0 all done; 1 failed; 2 usage; 3 finished, but pages are dead or in review;
@@ -84,6 +86,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Show what went wrong: failures by type, and the newest ones
     Failures(failures::FailuresArgs),
+    /// Take pages away: a tree of readable files, or one table
+    Export(export::ExportArgs),
     /// Check key, model, clock, disk, folders, database and prompt; costs nothing
     Doctor(doctor::DoctorArgs),
     /// Compare the database with the provider, and rebuild one that was lost

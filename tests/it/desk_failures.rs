@@ -1,9 +1,10 @@
 //! The questions of `pagemill failures`: what they count, and that none of them looks at all pages.
 
 use pagemill::actors::state::desk_failures::{self as desk, FailureFilter};
+use pagemill::actors::state::desk_pages::{PageChoice, PageWalk};
 use pagemill::domain::failure::ErrorType;
 use pagemill::domain::ids::RecordKey;
-use pagemill::domain::page::Afterwards;
+use pagemill::domain::page::{Afterwards, PageStage};
 use pagemill::domain::selection::{LevelChoice, LevelFilter, Selection};
 use pagemill::domain::time::Timestamp;
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, Value};
@@ -217,6 +218,73 @@ async fn s1_37_texts_that_are_not_utf_8_do_not_stop_a_list_or_an_export() {
         .await
         .unwrap();
     assert_eq!(said.len(), 1);
+}
+
+/// The keys that a walk gives, in their order.
+async fn walked(world: &World, selection: &Selection, choices: &[PageChoice]) -> Vec<String> {
+    let now = Timestamp::parse("2026-11-22T00:00:00Z").unwrap();
+    let mut walk = PageWalk::new(selection, choices, now);
+    let mut keys = Vec::new();
+    loop {
+        let pages = walk.next(&world.db).await.unwrap();
+        if pages.is_empty() {
+            return keys;
+        }
+        keys.extend(pages.into_iter().map(|page| page.record_key));
+    }
+}
+
+#[actix::test]
+async fn s4_47_a_walk_gives_every_chosen_page_once_and_in_order() {
+    let world = World::new().await;
+    world
+        .meddle(
+            "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 2999),
+                  p(state, i) AS (SELECT 'S' || (i % 3), i FROM n)
+             INSERT INTO pages (record_key, book, levels, page_number, stage, created_at, updated_at)
+             SELECT state || ':N:1:' || i, state || ':N:1', json_array(state, 'N', '1', '' || i), i,
+                    iif(i % 2, 'skipped', 'discovered'), 'x', 'x' FROM p",
+        )
+        .await;
+    let all = world
+        .ask("SELECT record_key FROM pages ORDER BY record_key")
+        .await;
+    let of = |state: &str| -> Vec<String> {
+        let prefix = format!("{state}:");
+        let keys = all.iter().filter(|key| key.starts_with(&prefix));
+        keys.cloned().collect()
+    };
+    let everything = Selection::default();
+    assert_eq!(walked(&world, &everything, &[]).await, all);
+    let state = with(vec![one_of("state", 0, &["S1"])]).selection;
+    assert_eq!(walked(&world, &state, &[]).await, of("S1"));
+    let skipped = PageChoice::Stage(PageStage::Skipped);
+    assert_eq!(walked(&world, &everything, &[skipped]).await.len(), 1_500);
+    let both = [skipped, PageChoice::Ready];
+    assert_eq!(walked(&world, &everything, &both).await, all);
+    // Keys that are named come in any order, twice, and more than fit into one question.
+    let mut named = of("S2");
+    named.reverse();
+    named.push(named[0].clone());
+    let selection = Selection {
+        keys: named.into_iter().map(RecordKey::from).collect(),
+        choices: Vec::new(),
+    };
+    assert_eq!(walked(&world, &selection, &[]).await, of("S2"));
+
+    let now = Timestamp::EPOCH;
+    for selection in [&everything, &state, &selection] {
+        let mut walk = PageWalk::new(selection, &[skipped], now);
+        for _step in 0..2 {
+            let (sql, values) = walk.statement(selection);
+            let plan = query_plan(&world.db, &sql, &values).await;
+            let by_key = plan.contains("sqlite_autoindex_pages_1");
+            assert!(by_key, "{sql}\n{plan}");
+            let sorts = plan.contains("TEMP B-TREE");
+            assert!(!sorts, "{sql}\n{plan}");
+            walk.next(&world.db).await.unwrap();
+        }
+    }
 }
 
 /// How SQLite answers a question, a step a line.

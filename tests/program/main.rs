@@ -14,6 +14,7 @@ mod books;
 mod cli;
 mod disk;
 mod doctor;
+mod export;
 mod failures;
 mod kill;
 mod kit;

@@ -9,6 +9,7 @@
 
 pub mod audit;
 pub mod desk_failures;
+pub mod desk_pages;
 pub mod messages;
 pub mod open;
 pub mod read;
