@@ -18,13 +18,14 @@ pub mod state;
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
-  pagemill export state                          one YAML file a page below data/export
-  pagemill export state --format json --to /srv/backup/state --states Ohio
-  pagemill export state --check                  is the export what the database says?
-  pagemill export pages > pages.csv              one row a page
-  pagemill export pages --stage dead --format keys | pagemill failures --keys-from -
+  pagemill export state                     one YAML file a page, in data/export
+  pagemill export state --format json --to /srv/copy --states Ohio
+  pagemill export state --check             does it say what the database says?
+  pagemill export pages --to pages.csv      one row a page
+  pagemill export pages --stage dead --format keys --to dead.txt
 
-Exit codes: 0 done; 1 failed, or --check found differences; 2 usage; 78 configuration.")]
+Exit codes: 0 done; 1 failed, or --check found differences; 2 usage;
+78 configuration.")]
 pub struct ExportArgs {
     #[command(subcommand)]
     pub what: What,
@@ -76,11 +77,11 @@ pub struct StateArgs {
     #[arg(long, default_value_t = 20, value_name = "N", requires = "check",
           value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub limit: u64,
-    #[command(flatten)]
-    pub select: SelectArgs,
     /// Print JSON (version 1) instead of text
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub select: SelectArgs,
 }
 
 /// The form of a table.

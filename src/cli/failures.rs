@@ -40,25 +40,18 @@ use days::Days;
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_help = "\
 Examples:
-  pagemill failures                                totals by type and the newest failures
-  pagemill failures --by-state --by-school         where they happen
-  pagemill failures --clusters                     which messages say the same
-  pagemill failures --trend --since 2026-11-01     failures a day
+  pagemill failures                            totals and the newest failures
+  pagemill failures --by-state --by-school     where they happen
+  pagemill failures --clusters                 which messages say the same
+  pagemill failures --trend --since 2026-11-01 failures a day
   pagemill failures --record-key Ohio:Lincoln:1849:3 --raw
-                                                   one page's failures, with the answers
-  pagemill failures --dead --states Ohio           pages that are not sent again, and why
-  pagemill failures --export-csv failures.csv      everything, for a spreadsheet or a program
+                                               one page, and what was answered
+  pagemill failures --dead --states Ohio       pages not sent again, and why
+  pagemill failures --export-csv failures.csv  everything, as a table
 
-Exit codes: 0 also where there are failures; 1 failed; 2 usage; 78 configuration.")]
+Exit codes: 0, also where there are failures; 1 failed; 2 usage;
+78 configuration.")]
 pub struct FailuresArgs {
-    #[command(flatten)]
-    pub views: ViewArgs,
-    #[command(flatten)]
-    pub filter: FilterArgs,
-    #[command(flatten)]
-    pub select: SelectArgs,
-    #[command(flatten)]
-    pub export: ExportArgs,
     /// How many lines a list has at most [default: 10 failures, 20 of other lists]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=10_000))]
     pub limit: Option<u64>,
@@ -68,6 +61,14 @@ pub struct FailuresArgs {
     /// Print JSON (version 1) instead of text
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub views: ViewArgs,
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    #[command(flatten)]
+    pub select: SelectArgs,
+    #[command(flatten)]
+    pub export: ExportArgs,
 }
 
 /// What is shown; several may be asked for at once.
