@@ -60,6 +60,7 @@ async fn run(cli: &Cli) -> anyhow::Result<u8> {
         Command::Status(args) => cli::status::run(&cli.common, args, out).await,
         Command::Runs(args) => cli::runs::run(&cli.common, args, out).await,
         Command::Failures(args) => cli::failures::run(&cli.common, args, out).await,
+        Command::Export(args) => cli::export::run(&cli.common, args, out).await,
         Command::Doctor(args) => cli::doctor::run(&cli.common, args, out).await,
         Command::Reconcile(args) => cli::reconcile::run(&cli.common, args, out).await,
         Command::Verify(args) => cli::verify::run(&cli.common, args, out).await,

@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod dry_run;
 pub mod emulator;
 pub mod exit;
+pub mod export;
 pub mod failures;
 pub mod init;
 pub mod logging;
@@ -22,11 +23,13 @@ pub mod progress;
 pub mod reconcile;
 pub mod restore;
 pub mod resume;
+pub mod rows;
 pub mod run;
 pub mod runs;
 pub mod screen;
 pub mod select;
 pub mod status;
+pub mod target;
 pub mod usage;
 pub mod verify;
 
@@ -54,6 +57,7 @@ Examples:
   pagemill runs list                the runs, with what they did and what they cost
   pagemill resume                   submit again after a halt
   pagemill failures --summary       what went wrong, by type, and the newest failures
+  pagemill export state             one readable file a page, with an index
   pagemill verify                   hold outputs, history and counts against each other
   pagemill backup --keep 30d        copy the database, also beside a run
 
@@ -98,6 +102,8 @@ pub enum Command {
     Runs(runs::RunsArgs),
     /// Show what went wrong: failures by type, and the newest ones
     Failures(failures::FailuresArgs),
+    /// Take pages away: a tree of readable files, or one table
+    Export(export::ExportArgs),
     /// Check key, model, clock, disk, folders, database and prompt; costs nothing
     Doctor(doctor::DoctorArgs),
     /// Compare the database with the provider, and rebuild one that was lost

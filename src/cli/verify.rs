@@ -11,7 +11,6 @@ use sea_orm::DatabaseConnection;
 
 use super::{Common, exit};
 use crate::actors::state::audit::{self, Looked};
-use crate::actors::state::messages::StateResult;
 use crate::actors::state::read;
 use crate::adapters::filesystem::Filesystem;
 use crate::adapters::system_clock;
@@ -22,6 +21,7 @@ use crate::pipeline::from_settings;
 use crate::prompt::Validator;
 use crate::settings::Settings;
 
+mod exports;
 mod files;
 pub mod findings;
 mod fix;
@@ -86,6 +86,7 @@ pub struct Outcome {
     looked: Looked,
     outputs: u64,
     raw_files: u64,
+    exported: u64,
     took: Duration,
     findings: Findings,
 }
@@ -146,7 +147,7 @@ pub async fn run(common: &Common, args: &VerifyArgs, out: &mut impl Write) -> an
 
 impl Look<'_> {
     /// Looks at everything once.
-    async fn once(&self, args: &VerifyArgs) -> StateResult<Outcome> {
+    async fn once(&self, args: &VerifyArgs) -> anyhow::Result<Outcome> {
         let mut findings = Findings::new(usize::try_from(args.limit).unwrap_or(usize::MAX));
         let began = system_clock::now();
         let snapshot = audit::snapshot(self.connection).await?;
@@ -159,10 +160,12 @@ impl Look<'_> {
         let outputs = outputs::check(self, &mut findings).await?;
         let raw_files = files::check(self, &mut findings).await?;
         windows::check(self, &mut findings).await?;
+        let exported = exports::check(self, &mut findings).await?;
         Ok(Outcome {
             looked,
             outputs,
             raw_files,
+            exported,
             took: system_clock::now().since(began),
             findings,
         })

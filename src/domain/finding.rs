@@ -71,6 +71,10 @@ words! {
         RawWithoutBatch => "raw results of no batch",
         /// A settled batch without its report.
         ReportMissing => "report missing",
+        /// A file of an export that is not what was exported, or an index that is not what was written.
+        ExportDamaged => "export damaged",
+        /// The database has gone on since an export was made.
+        ExportBehind => "export behind",
         /// Request lines that no batch waits for.
         SpoolOrphan => "spool file of no planned batch",
         /// A temporary file that nobody writes any more.
@@ -105,6 +109,7 @@ impl FindingKind {
             | Self::OutputOffSchema
             | Self::RawMissing
             | Self::RawWithoutBatch
+            | Self::ExportBehind
             | Self::RetriesSpent => Severity::Note,
             Self::DatabaseDamaged
             | Self::RowImpossible
@@ -134,6 +139,7 @@ impl FindingKind {
             | Self::OutputWithoutPage
             | Self::RawDamaged
             | Self::ReportMissing
+            | Self::ExportDamaged
             | Self::SpoolOrphan
             | Self::StaleTemporary => Severity::Wrong,
         }
@@ -203,6 +209,11 @@ impl FindingKind {
             Self::RawWithoutBatch => {
                 "kept, for it was paid for; most likely it belongs to another database"
             }
+            Self::ExportDamaged => {
+                "pagemill export state writes again what is missing or changed; a file that the \
+                 index does not name is nobody's: move it away"
+            }
+            Self::ExportBehind => "pagemill export state brings it up to date",
             Self::ReportMissing | Self::SpoolOrphan | Self::StaleTemporary => {
                 "look at the disk, and at who may write there"
             }

@@ -20,5 +20,6 @@ pub mod page;
 pub mod remote;
 pub mod replay;
 pub mod selection;
+pub mod signature;
 pub mod time;
 pub mod window;

@@ -4,6 +4,7 @@ mod adoption;
 mod batch_submitter;
 mod desk;
 mod desk_backup;
+mod desk_failures;
 mod disk;
 mod field_notes;
 mod kit;

@@ -1386,17 +1386,6 @@ async fn the_summary_adds_up_closed_and_open_batches() {
     assert_eq!(summary.cost_nanos, 10);
     assert_eq!(summary.tokens.total, Some(240));
     assert_eq!(summary.failures, [(ErrorType::Repetition, 1)]);
-
-    let failures = pagemill::actors::state::read::failure_summary(&world.db, Some(1), 5)
-        .await
-        .unwrap();
-    assert_eq!(
-        (failures.total, failures.counted, failures.pages),
-        (1, 1, 1)
-    );
-    assert_eq!(failures.by_level, [("Howard College".to_owned(), 1)]);
-    assert_eq!(failures.latest[0].key, key(2));
-    assert_eq!(failures.latest[0].batch, Some(batch("b2")));
 }
 
 // ---- the actor ----

@@ -84,7 +84,7 @@ fn wrong_use_is_2() {
             "--where takes LEVEL=VALUE",
         ),
         (vec!["run", "--year-start", "1849"], "go together"),
-        (vec!["failures"], "--summary"),
+        (vec!["failures", "--by"], "--by"),
         (vec!["fly"], "unrecognized subcommand 'fly'"),
         (vec![], "Usage: pagemill"),
     ] {

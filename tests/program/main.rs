@@ -15,6 +15,8 @@ mod books;
 mod cli;
 mod disk;
 mod doctor;
+mod export;
+mod failures;
 mod kill;
 mod kit;
 mod limits;

@@ -11,8 +11,8 @@ use super::open::{Found, OpenError, connect_read_only, inspect};
 use super::questions::{
     LIVE_STAGES, counts, list_batches, stage_counts, waiting_count, waiting_counts,
 };
-use super::rows::{TOKEN_SUMS, TokenSums, corrupt, instant, maybe_instant, word};
-use super::sql::{first, maybe_text, number, rows, signed, text, unsigned};
+use super::rows::{TOKEN_SUMS, TokenSums, instant, maybe_instant, word};
+use super::sql::{first, maybe_text, number, rows, text, unsigned};
 use crate::domain::batch::BatchStage;
 use crate::domain::failure::ErrorType;
 use crate::domain::ids::{BatchId, RecordKey, RunId, ScopeToken};
@@ -244,120 +244,4 @@ pub async fn pages_of_books(
     books: &[String],
 ) -> StateResult<Vec<KnownPage>> {
     super::scan::pages_of_books(conn, books).await
-}
-
-/// What `pagemill failures --summary` shows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FailureSummary {
-    /// Failures logged.
-    pub total: u64,
-    /// Those of them that count against their page.
-    pub counted: u64,
-    /// Pages with at least one.
-    pub pages: u64,
-    /// Pages that are dead or wait for a person.
-    pub dead: u64,
-    pub review: u64,
-    /// Most frequent first.
-    pub by_type: Vec<(ErrorType, u64)>,
-    /// Failures by the level of the layout asked for (its place, from 0), most frequent first.
-    pub by_level: Vec<(String, u64)>,
-    /// The newest, newest first.
-    pub latest: Vec<FailureLine>,
-}
-
-/// One failure in a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailureLine {
-    pub key: RecordKey,
-    /// Absent outside of batches.
-    pub batch: Option<BatchId>,
-    pub attempt_number: u64,
-    pub error: ErrorType,
-    pub message: String,
-    pub counted: bool,
-    /// Failures counted against the page so far.
-    pub failures: u64,
-    pub stage: Option<PageStage>,
-    pub at: Timestamp,
-}
-
-#[derive(FromQueryResult)]
-struct FailureRow {
-    record_key: String,
-    batch_id: String,
-    attempt_number: i64,
-    error_type: String,
-    error_message: String,
-    counted: i64,
-    failures: i64,
-    stage: Option<String>,
-    created_at: String,
-}
-
-/// The figures of `pagemill failures --summary`: `level` names a place in the layout (0 is the
-/// outermost), `latest` how many of the newest are listed.
-pub async fn failure_summary(
-    conn: &impl ConnectionTrait,
-    level: Option<u32>,
-    latest: u64,
-) -> StateResult<FailureSummary> {
-    let mut by_type = failures_by_type(conn).await?;
-    by_type.sort_by_key(|(error, count)| (std::cmp::Reverse(*count), *error));
-    let by_level = match level {
-        Some(level) => counts(conn, BY_LEVEL, [format!("$[{level}]").into()]).await?,
-        None => Vec::new(),
-    };
-    let stage = "SELECT count(*) FROM pages WHERE stage = ?1";
-    let found: Vec<FailureRow> = rows(conn, LATEST, [signed(latest).into()]).await?;
-    let lines: StateResult<Vec<FailureLine>> = found.into_iter().map(failure_line).collect();
-    Ok(FailureSummary {
-        total: by_type.iter().map(|(_error, count)| count).sum(),
-        counted: number(conn, "SELECT sum(counted) FROM failure_logs", []).await?,
-        pages: number(
-            conn,
-            "SELECT count(DISTINCT record_key) FROM failure_logs",
-            [],
-        )
-        .await?,
-        dead: number(conn, stage, [PageStage::Dead.as_str().into()]).await?,
-        review: number(conn, stage, [PageStage::Review.as_str().into()]).await?,
-        by_type,
-        by_level,
-        latest: lines?,
-    })
-}
-
-const BY_LEVEL: &str = "
-    SELECT coalesce(json_extract(p.levels, ?1), '') AS word, count(*) AS count
-    FROM failure_logs AS l JOIN pages AS p ON p.record_key = l.record_key
-    GROUP BY 1 ORDER BY 2 DESC, 1";
-
-const LATEST: &str = "
-    SELECT l.record_key, l.batch_id, l.attempt_number, l.error_type, l.error_message, l.counted,
-           coalesce(c.count, 0) AS failures, p.stage, l.created_at
-    FROM (SELECT * FROM failure_logs ORDER BY id DESC LIMIT ?1) AS l
-    LEFT JOIN failure_counts AS c ON c.record_key = l.record_key
-    LEFT JOIN pages AS p ON p.record_key = l.record_key
-    ORDER BY l.id DESC";
-
-fn failure_line(row: FailureRow) -> StateResult<FailureLine> {
-    let thing = format!("failure of page '{}'", row.record_key);
-    if row.record_key.is_empty() {
-        return Err(corrupt(thing, "record_key is empty"));
-    }
-    let stage = row.stage.as_deref();
-    Ok(FailureLine {
-        batch: (!row.batch_id.is_empty()).then(|| BatchId::from(row.batch_id.as_str())),
-        attempt_number: unsigned(row.attempt_number),
-        error: word(&thing, &row.error_type, ErrorType::parse)?,
-        message: row.error_message,
-        counted: row.counted == 1,
-        failures: unsigned(row.failures),
-        stage: stage
-            .map(|stage| word(&thing, stage, PageStage::parse))
-            .transpose()?,
-        at: instant(&thing, &row.created_at)?,
-        key: RecordKey::from(row.record_key),
-    })
 }

@@ -6,6 +6,7 @@
 
 mod audit;
 mod durable;
+pub mod export;
 mod image;
 mod image_end;
 mod inside;

@@ -86,7 +86,7 @@ fn target(
 }
 
 /// Runs `work` for every index on up to `threads` threads; answers in the order of the indexes.
-fn in_parallel<T: Send>(
+pub(super) fn in_parallel<T: Send>(
     threads: usize,
     count: usize,
     work: impl Fn(usize) -> Result<T, SourceError> + Sync,

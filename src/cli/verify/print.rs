@@ -217,6 +217,7 @@ fn as_json(found: &Outcome) -> Value {
             "batches": found.looked.batches,
             "outputs": found.outputs,
             "raw_files": found.raw_files,
+            "exported": found.exported,
         },
         "wrong": found.wrong(),
         "notes": found.findings.count(Severity::Note),
