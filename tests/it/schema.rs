@@ -64,11 +64,14 @@ async fn entities_name_every_migrated_column_and_key() {
     let (_folder, db) = migrated().await;
     let entities = BTreeMap::from([
         described::<ActiveBatches>(),
+        described::<AlertDeliveries>(),
+        described::<Alerts>(),
         described::<Attempts>(),
         described::<BatchRecordKeys>(),
         described::<FailureCounts>(),
         described::<FailureLogs>(),
         described::<Halts>(),
+        described::<Heartbeats>(),
         described::<InflightRecords>(),
         described::<LateJobs>(),
         described::<Paces>(),
@@ -297,6 +300,12 @@ async fn words_of_the_tables_are_the_words_of_the_domain() {
     }
     for status in pagemill::actors::state::messages::RunStatus::ALL {
         assert!(tables.contains(&format!("'{status}'")), "{status}");
+    }
+    for kind in pagemill::domain::alert::AlertKind::ALL {
+        assert!(tables.contains(&format!("'{kind}'")), "{kind}");
+    }
+    for channel in pagemill::domain::alert::Channel::ALL {
+        assert!(tables.contains(&format!("'{channel}'")), "{channel}");
     }
 }
 

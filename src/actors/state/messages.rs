@@ -66,6 +66,10 @@ macro_rules! messages {
     };
 }
 
+mod alerts;
+
+pub use alerts::*;
+
 messages! {
     // ---- runs and recovery ----
 

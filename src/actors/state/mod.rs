@@ -7,6 +7,7 @@
 //! **Invariant:** nothing here decides, calls out or reads a clock. Every state comes from
 //! `domain::page::next` or `domain::batch::next`, and every time from the message.
 
+pub mod alerts;
 pub mod audit;
 pub mod messages;
 pub mod open;
@@ -170,6 +171,11 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("note prompts", batches::NOTE_PROMPTS),
     ("decide attempts", results::DECIDE_ATTEMPTS),
     ("last settled", halts::LAST_SETTLED),
+    ("jobs of models", turnaround::JOBS),
+    ("something to send", alerts::SENDABLE),
+    ("uncollected", alerts::UNCOLLECTED),
+    ("open alerts", alerts::OPEN),
+    ("due deliveries", alerts::DUE),
 ];
 
 /// What the settings say about how changes are applied.

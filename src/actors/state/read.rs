@@ -101,7 +101,9 @@ struct UnreachableRow {
     unreachable_since: String,
 }
 
-async fn unreachable(conn: &impl ConnectionTrait) -> StateResult<Vec<(BatchId, Timestamp)>> {
+pub(super) async fn unreachable(
+    conn: &impl ConnectionTrait,
+) -> StateResult<Vec<(BatchId, Timestamp)>> {
     let found: Vec<UnreachableRow> = rows(
         conn,
         "SELECT batch_id, unreachable_since FROM submissions

@@ -18,7 +18,7 @@ struct JobRow {
 }
 
 /// The newest ended jobs, and all live ones.
-const JOBS: &str = "
+pub(super) const JOBS: &str = "
     SELECT model, submitted_at, NULL AS ended_at FROM submissions
     WHERE state = 'submitted' AND submitted_at IS NOT NULL AND terminal_seen_at IS NULL
     UNION ALL
