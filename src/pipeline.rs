@@ -1,6 +1,7 @@
 //! Builds a run: recovers what an earlier process left, starts the stages last to first, and hands
 //! out the handle that everything else (the program, a test, another program) drives it by.
 
+pub mod alarms;
 pub mod from_settings;
 mod manifests;
 pub mod reconcile;
@@ -15,6 +16,7 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use crate::actors::activity::{Root, answered};
+use crate::actors::alerter::{Alerter, AlerterOptions};
 use crate::actors::batch_submitter::{
     BatchSubmitter, BatchSubmitterOptions, BatchSubmitterPeers, BatchSubmitterPorts, LineWriter,
     Prices,
@@ -32,6 +34,7 @@ use crate::actors::uploader::transfer::{Transfer, TransferOptions};
 use crate::actors::uploader::{Uploader, UploaderOptions, UploaderPeers, UploaderPorts};
 use crate::domain::ids::{RunId, ScopeToken, Sha256Hex};
 use crate::domain::layout::Layout;
+use crate::ports::alert_channel::AlertChannel;
 use crate::ports::batch_api::BatchApi;
 use crate::ports::clock::Clock;
 use crate::ports::entropy::Entropy;
@@ -56,6 +59,8 @@ pub struct World {
     pub sink: Rc<dyn ResultSink>,
     pub clock: Rc<dyn Clock>,
     pub entropy: Rc<dyn Entropy>,
+    /// How an operator is told of alerts, beside the log.
+    pub channels: Vec<Rc<dyn AlertChannel>>,
 }
 
 /// What a run does, in plain values: each stage's options, and what they share.
@@ -78,6 +83,8 @@ pub struct Plan {
     pub submitter: BatchSubmitterOptions,
     pub poller: PollerOptions,
     pub processor: ResultProcessorOptions,
+    /// Nobody watches over the run without.
+    pub alerter: Option<AlerterOptions>,
 }
 
 /// The stages of a run, by address; for whoever wants to talk to one of them.
@@ -88,6 +95,7 @@ pub struct StageAddresses {
     pub submitter: Addr<BatchSubmitter>,
     pub poller: Addr<Poller>,
     pub processor: Addr<ResultProcessor>,
+    pub alerter: Option<Addr<Alerter>>,
 }
 
 /// A run under way.
@@ -189,6 +197,7 @@ fn start_stages(
         Rc::clone(&world.files),
         Rc::clone(&world.clock),
     ));
+    let alerter = alarms::start_alerter(&world, &plan, state);
     let mut others = None;
     let uploader = Uploader::create(|ctx| {
         let uploader = ctx.address();
@@ -223,6 +232,7 @@ fn start_stages(
         submitter,
         poller,
         processor,
+        alerter,
     }
 }
 
@@ -380,8 +390,9 @@ impl StageAddresses {
             submitter,
             poller,
             processor,
+            alerter,
         } = self;
-        Stages {
+        let mut stages = Stages {
             rescan: scanner.clone().recipient(),
             // What is ready, then what the jobs offer now.
             collectors: vec![
@@ -396,6 +407,7 @@ impl StageAddresses {
                 submitter.clone().recipient(),
                 uploader.clone().recipient(),
             ],
+            alerter: alerter.clone().map(Addr::recipient),
             drains: vec![
                 scanner.clone().recipient(),
                 uploader.clone().recipient(),
@@ -410,7 +422,11 @@ impl StageAddresses {
                 poller.clone().recipient(),
                 processor.clone().recipient(),
             ],
-        }
+        };
+        // Last, so that it sees how everything ended.
+        stages.drains.extend(alerter.clone().map(Addr::recipient));
+        stages.leaves.extend(alerter.clone().map(Addr::recipient));
+        stages
     }
 }
 

@@ -7,12 +7,14 @@
 //!    +----------------------------PagesUnlocked------------ ResultProcessor <--------------------+
 //! ```
 //!
-//! Conductor starts and ends them and sends the time; all of them ask and tell StateActor.
+//! Conductor starts and ends them and sends the time; all of them ask and tell StateActor. Alerter
+//! stands beside them: it is told the time, asks StateActor how things are, and tells an operator.
 //!
 //! **Invariant:** a stage handler never waits for the network; a stage never touches the database,
 //! a file, the clock or randomness except through StateActor and the ports.
 
 pub mod activity;
+pub mod alerter;
 pub mod batch_submitter;
 pub mod blocking;
 pub mod brake;

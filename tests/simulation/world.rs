@@ -347,5 +347,6 @@ fn plan(settings: &Settings, layout: &Layout) -> Plan {
             brake: BRAKE,
             price: None,
         },
+        alerter: None,
     }
 }

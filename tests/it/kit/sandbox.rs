@@ -204,6 +204,7 @@ impl Sandbox {
             sink: self.tree.clone(),
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
+            channels: Vec::new(),
         }
     }
 
@@ -567,5 +568,6 @@ fn plan(tree: &MemoryTree) -> Plan {
             brake: BRAKE,
             price: None,
         },
+        alerter: None,
     }
 }
