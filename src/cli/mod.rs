@@ -1,5 +1,7 @@
 //! The command line: parse, ask, print. No decisions.
 
+pub mod alarms;
+pub mod alerts;
 pub mod config;
 pub mod demo;
 pub mod doctor;
@@ -7,6 +9,7 @@ pub mod dry_run;
 pub mod emulator;
 pub mod exit;
 pub mod failures;
+pub mod health;
 pub mod init;
 pub mod logging;
 pub mod progress;
@@ -39,6 +42,8 @@ Examples:
   pagemill run --limit 20           try it on twenty pages
   pagemill run                      work until nothing is left to do
   pagemill status                   counts, live batches and cost, also while a run goes on
+  pagemill health                   is anything wrong? the exit code says it
+  pagemill alerts test              try out how you are told when something is
   pagemill resume                   submit again after a halt
   pagemill failures --summary       what went wrong, by type, and the newest failures
   pagemill verify                   hold outputs, history and counts against each other
@@ -80,6 +85,10 @@ pub enum Command {
     Emulator(emulator::EmulatorArgs),
     /// Show counts, live batches, remote bytes and cost
     Status(status::StatusArgs),
+    /// Say whether anything is wrong, in lines and an exit code; for containers, cron and systemd
+    Health(health::HealthArgs),
+    /// Show what you were told of, or send a test message through each channel
+    Alerts(alerts::AlertsArgs),
     /// Show what went wrong: failures by type, and the newest ones
     Failures(failures::FailuresArgs),
     /// Check key, model, clock, disk, folders, database and prompt; costs nothing

@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::{Common, exit};
+use super::screen::Screen;
+use super::{Common, alarms, exit};
 use crate::actors::state::messages::{BatchRow, Summary, Turnaround};
-use crate::actors::state::read;
+use crate::actors::state::{alerts, read};
 use crate::domain::batch::BatchStage;
 use crate::domain::page::PageStage;
 use crate::domain::time::Timestamp;
@@ -36,14 +37,14 @@ pub async fn run(common: &Common, args: &StatusArgs, out: &mut impl Write) -> an
     let at = crate::adapters::system_clock::now();
     let connection = read::open_read_only(&loaded.settings.state.sqlite_file).await?;
     let summary = read::summarize(&connection, None, at).await?;
+    let open = alerts::open_alerts(&connection).await?;
     if args.json {
-        writeln!(
-            out,
-            "{}",
-            serde_json::to_string_pretty(&as_json(&summary, at))?
-        )?;
+        let mut shown = as_json(&summary, at);
+        shown["alerts"] = alarms::as_json(&open);
+        writeln!(out, "{}", serde_json::to_string_pretty(&shown)?)?;
     } else {
         print(&summary, at, out)?;
+        alarms::print(&open, Screen::of_stdout(), at, out)?;
     }
     Ok(exit::DONE)
 }
