@@ -160,17 +160,18 @@ fn print(
 ) -> std::io::Result<()> {
     let screen = Screen::of_stdout();
     for incident in &findings.incidents {
-        writeln!(
+        alarms::print_one(
+            incident.kind,
+            &incident.subject,
+            incident.since,
+            &incident.message,
+            screen,
+            now,
             out,
-            "{}    {}, since {}: {}",
-            screen.alarm("ALERT"),
-            alarms::name(incident.kind, &incident.subject),
-            screen.when(incident.since, now),
-            super::screen::one_line(&incident.message)
         )?;
     }
     if let Pulse::Silent { words } = &findings.pulse {
-        writeln!(out, "{}   {words}", screen.alarm("SILENT"))?;
+        alarms::print_words("SILENT", words, screen, out)?;
     }
     if !healthy {
         return Ok(());
