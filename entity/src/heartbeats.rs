@@ -9,6 +9,7 @@ pub struct Model {
     pub id: i64,
     pub run_id: String,
     pub at: String,
+    pub busy_since: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

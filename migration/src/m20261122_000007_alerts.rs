@@ -81,12 +81,13 @@ CREATE TABLE alert_deliveries (
 CREATE INDEX alert_deliveries_due ON alert_deliveries (next_at) WHERE next_at IS NOT NULL;
 ";
 
-/// One row: who worked on this database last.
+/// One row: who worked on this database last, and since when there has been work without a pause.
 const HEARTBEATS: &str = "
 CREATE TABLE heartbeats (
-    id     INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
-    run_id TEXT NOT NULL,
-    at     TEXT NOT NULL
+    id         INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    run_id     TEXT NOT NULL,
+    at         TEXT NOT NULL,
+    busy_since TEXT
 ) STRICT;
 ";
 

@@ -78,7 +78,6 @@ struct Desk {
     options: AlerterOptions,
     ports: AlerterPorts,
     state: Addr<StateActor>,
-    born: Timestamp,
     /// When the last sign of life was recorded.
     signed_at: Cell<Option<Timestamp>>,
     /// One look at a time, and one message at a time on each channel.
@@ -95,7 +94,6 @@ impl Alerter {
     pub fn new(options: AlerterOptions, state: Addr<StateActor>, ports: AlerterPorts) -> Self {
         let channels = ports.channels.iter();
         let desk = Desk {
-            born: ports.clock.now(),
             signed_at: Cell::new(None),
             look: Mutex::new(()),
             channels: channels
@@ -204,7 +202,6 @@ impl Desk {
         let vitals = answered(self.state.send(question).await)?;
         let around = Surroundings {
             now,
-            working_since: Some(self.born),
             free_bytes: self.ports.sink.free_bytes().await,
             provider,
         };
@@ -226,6 +223,7 @@ impl Desk {
                 .map(|(channel, _)| channel.channel())
                 .collect(),
             barren_peak: vitals.barren_peak,
+            busy_since: alert::busy_since(&vitals, now),
             at: now,
         };
         let changes = answered(self.state.send(record).await)?;

@@ -93,8 +93,6 @@ async fn look(
     let vitals = alerts::vitals(connection, None, rules.failure_window, now).await?;
     let around = Surroundings {
         now,
-        // Whoever works tells of work that does not go on.
-        working_since: None,
         free_bytes: from_settings::filesystem(settings).free_bytes().await,
         provider: ProviderHealth::Unknown,
     };

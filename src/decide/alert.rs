@@ -35,8 +35,6 @@ pub struct AlertRules {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surroundings {
     pub now: Timestamp,
-    /// Since when somebody has been at work on it; absent when nobody is.
-    pub working_since: Option<Timestamp>,
     /// Free space of the work folder's disk, where it could be told.
     pub free_bytes: Option<u64>,
     pub provider: ProviderHealth,
@@ -125,20 +123,29 @@ fn failure_rate(vitals: &Vitals, around: &Surroundings, rules: &AlertRules) -> O
     })
 }
 
+/// After a longer silence nobody knows whether there was work all the time.
+const SILENCE_MAX: Duration = Duration::from_secs(3600);
+
+/// Since when there has been work without a pause; absent when there is none. What is with the
+/// provider is work; what could be sent is, where nothing keeps it back.
+pub fn busy_since(vitals: &Vitals, now: Timestamp) -> Option<Timestamp> {
+    if vitals.live == 0 && !(vitals.runnable && vitals.halts.is_empty()) {
+        return None;
+    }
+    let heartbeat = vitals.heartbeat.as_ref();
+    let recent = heartbeat.filter(|beat| now.since(beat.at) <= SILENCE_MAX);
+    Some(recent.and_then(|beat| beat.busy_since).unwrap_or(now))
+}
+
 fn nothing_accepted(
     vitals: &Vitals,
     around: &Surroundings,
     rules: &AlertRules,
 ) -> Option<Incident> {
-    // What is with the provider is waited for whoever is at work here; what could be sent is only
-    // where nothing keeps it back.
-    let from = if vitals.live > 0 {
-        vitals.live_since?
-    } else if vitals.runnable && vitals.halts.is_empty() {
-        around.working_since?
-    } else {
-        return None;
-    };
+    let busy_since = busy_since(vitals, around.now)?;
+    let from = vitals
+        .live_since
+        .map_or(busy_since, |at| at.min(busy_since));
     let since = vitals.accepted_at.map_or(from, |at| at.max(from));
     let span = around.now.since(since);
     (rules.nothing_accepted > Duration::ZERO && span >= rules.nothing_accepted).then(|| Incident {

@@ -126,6 +126,8 @@ pub struct Vitals {
 pub struct Heartbeat {
     pub run: RunId,
     pub at: Timestamp,
+    /// Since when there has been work without a pause.
+    pub busy_since: Option<Timestamp>,
 }
 
 /// What is known of the provider.

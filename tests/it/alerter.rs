@@ -467,6 +467,7 @@ async fn without_channels_an_alert_is_kept_and_due_nowhere() {
         incidents,
         channels: Vec::new(),
         barren_peak: 0,
+        busy_since: None,
         at: scene.now(),
     };
     let fired = record(vec![("id-1".to_owned(), incident.clone())]);
@@ -483,4 +484,25 @@ async fn without_channels_an_alert_is_kept_and_due_nowhere() {
         .ask("SELECT alert_id FROM alert_deliveries")
         .await;
     assert_eq!(due, Vec::<String>::new());
+}
+
+#[actix::test]
+async fn work_that_goes_on_is_remembered_over_looks_and_restarts_and_forgotten_with_its_end() {
+    let mut scene = Scene::new().await;
+    let busy = "SELECT coalesce(busy_since, 'no work') FROM heartbeats";
+    scene.look().await;
+    assert_eq!(scene.world.one(busy).await, "no work");
+    scene.world.collect("b1", [1]).await;
+    let minute = Duration::from_secs(60);
+    scene.after(minute, ProviderHealth::Answers).await;
+    let begin = scene.now().to_string();
+    scene.restart().await;
+    scene.after(minute, ProviderHealth::Answers).await;
+    assert_eq!(scene.world.one(busy).await, begin);
+    let good = verdicts("b1", vec![accepted(1)]);
+    scene.world.tell(good).await.unwrap();
+    let settle = crate::kit::state_world::settle("b1");
+    scene.world.tell(settle).await.unwrap();
+    scene.after(minute, ProviderHealth::Answers).await;
+    assert_eq!(scene.world.one(busy).await, "no work");
 }

@@ -115,13 +115,16 @@ impl Apply for ReadVitals {
 struct BeatRow {
     run_id: String,
     at: String,
+    busy_since: Option<String>,
 }
 
 async fn heartbeat(conn: &impl ConnectionTrait) -> StateResult<Option<Heartbeat>> {
-    let found: Option<BeatRow> = first(conn, "SELECT run_id, at FROM heartbeats", []).await?;
+    let sql = "SELECT run_id, at, busy_since FROM heartbeats";
+    let found: Option<BeatRow> = first(conn, sql, []).await?;
     let beat = found.map(|row| {
         Ok(Heartbeat {
             at: instant("the heartbeat", &row.at)?,
+            busy_since: maybe_instant("the heartbeat", row.busy_since.as_deref())?,
             run: RunId::from(row.run_id),
         })
     });
@@ -345,9 +348,13 @@ impl RecordAlerts {
     async fn keep_signs(&self, tx: &DatabaseTransaction) -> StateResult<()> {
         execute(
             tx,
-            "INSERT INTO heartbeats (id, run_id, at) VALUES (1, ?1, ?2)
-             ON CONFLICT (id) DO UPDATE SET run_id = ?1, at = ?2",
-            [text(&self.run), text(self.at)],
+            "INSERT INTO heartbeats (id, run_id, at, busy_since) VALUES (1, ?1, ?2, ?3)
+             ON CONFLICT (id) DO UPDATE SET run_id = ?1, at = ?2, busy_since = ?3",
+            [
+                text(&self.run),
+                text(self.at),
+                optional_text(self.busy_since),
+            ],
         )
         .await?;
         // More failures may have come since the figures were read: those are judged next time.

@@ -1,8 +1,9 @@
 //! The rule as tables: figures in, kinds out.
 
 use super::*;
+use crate::domain::alert::Heartbeat;
 use crate::domain::halt::HaltReason;
-use crate::domain::ids::BatchId;
+use crate::domain::ids::{BatchId, RunId};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -42,7 +43,6 @@ fn now() -> Timestamp {
 fn around() -> Surroundings {
     Surroundings {
         now: now(),
-        working_since: Some(now().minus(HOUR)),
         free_bytes: Some(1 << 30),
         provider: ProviderHealth::Answers,
     }
@@ -160,21 +160,76 @@ fn nothing_accepted_is_counted_from_when_there_was_work() {
     check(kind, &live(Some(2), Some(300)), &around(), false, false);
     check(kind, &live(None, Some(300)), &around(), false, false);
 
+    let busy = |mut vitals: Vitals, silent_minutes: u64, busy_hours: u32| {
+        vitals.heartbeat = Some(Heartbeat {
+            run: RunId::from("r1"),
+            at: now().minus(Duration::from_secs(60 * silent_minutes)),
+            busy_since: Some(now().minus(HOUR * busy_hours)),
+        });
+        vitals
+    };
+    // One batch after the other brings nothing.
+    check(
+        kind,
+        &busy(live(Some(2), Some(300)), 1, 31),
+        &around(),
+        true,
+        true,
+    );
+    check(
+        kind,
+        &busy(live(Some(2), Some(29)), 1, 31),
+        &around(),
+        false,
+        false,
+    );
+    // Nobody knows what was between then and now.
+    check(
+        kind,
+        &busy(live(Some(2), Some(300)), 61, 31),
+        &around(),
+        false,
+        false,
+    );
+    check(
+        kind,
+        &busy(live(None, Some(300)), 1, 31),
+        &around(),
+        false,
+        false,
+    );
+
     let mut runnable = live(None, Some(300));
     runnable.runnable = true;
     check(kind, &runnable, &around(), false, false);
-    let long = Surroundings {
-        working_since: Some(now().minus(31 * HOUR)),
-        ..around()
-    };
-    check(kind, &runnable, &long, true, true);
-    let nobody = Surroundings {
-        working_since: None,
-        ..around()
-    };
-    check(kind, &runnable, &nobody, false, false);
+    check(
+        kind,
+        &busy(runnable.clone(), 1, 29),
+        &around(),
+        false,
+        false,
+    );
+    let mut runnable = busy(runnable, 1, 30);
+    check(kind, &runnable, &around(), true, true);
     runnable.halts = vec![(HaltReason::Key, "refused".into(), now())];
-    assert_eq!(kinds(&runnable, &long, &RULES), [AlertKind::Halted]);
+    assert_eq!(kinds(&runnable, &around(), &RULES), [AlertKind::Halted]);
+}
+
+#[test]
+fn work_goes_on_from_one_look_to_the_next() {
+    let mut vitals = live(Some(2), None);
+    assert_eq!(busy_since(&vitals, now()), Some(now()));
+    let since = now().minus(HOUR);
+    let beat = |busy_since| Heartbeat {
+        run: RunId::from("r1"),
+        at: now(),
+        busy_since,
+    };
+    vitals.heartbeat = Some(beat(Some(since)));
+    assert_eq!(busy_since(&vitals, now()), Some(since));
+    vitals.heartbeat = Some(beat(None));
+    assert_eq!(busy_since(&vitals, now()), Some(now()));
+    assert_eq!(busy_since(&Vitals::default(), now()), None);
 }
 
 #[test]

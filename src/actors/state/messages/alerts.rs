@@ -21,6 +21,8 @@ messages! {
         channels: Vec<Channel>,
         /// The most failures in a row that were judged here: they are forgotten.
         barren_peak: u64,
+        /// Since when there has been work without a pause.
+        busy_since: Option<Timestamp>,
         at: Timestamp,
     } -> AlertChanges;
 
