@@ -16,6 +16,7 @@ pub mod halts;
 pub mod heartbeats;
 pub mod inflight_records;
 pub mod late_jobs;
+pub mod orders;
 pub mod paces;
 pub mod page_events;
 pub mod pages;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::domain::alert::{Alert, AlertKind, Incident, JobTimes, ProviderHealth, Vitals};
+use crate::domain::halt::HaltReason;
 use crate::domain::time::Timestamp;
 
 /// The limits that make an alert. A limit of 0 is none.
@@ -123,13 +124,21 @@ fn failure_rate(vitals: &Vitals, around: &Surroundings, rules: &AlertRules) -> O
     })
 }
 
+/// What keeps submission back without anybody wanting it. A pause that an operator ordered is no
+/// surprise; one that was forgotten shows in that nothing is accepted.
+fn unwanted_halts(vitals: &Vitals) -> impl Iterator<Item = &(HaltReason, String, Timestamp)> {
+    let halts = vitals.halts.iter();
+    halts.filter(|(reason, ..)| *reason != HaltReason::Paused)
+}
+
 /// After a longer silence nobody knows whether there was work all the time.
 const SILENCE_MAX: Duration = Duration::from_secs(3600);
 
 /// Since when there has been work without a pause; absent when there is none. What is with the
 /// provider is work; what could be sent is, where nothing keeps it back.
 pub fn busy_since(vitals: &Vitals, now: Timestamp) -> Option<Timestamp> {
-    if vitals.live == 0 && !(vitals.runnable && vitals.halts.is_empty()) {
+    let may_send = vitals.runnable && unwanted_halts(vitals).next().is_none();
+    if vitals.live == 0 && !may_send {
         return None;
     }
     let heartbeat = vitals.heartbeat.as_ref();
@@ -231,8 +240,7 @@ fn local_disk(vitals: &Vitals, around: &Surroundings, rules: &AlertRules) -> Opt
 }
 
 fn halted(vitals: &Vitals) -> Vec<Incident> {
-    let halts = vitals.halts.iter();
-    halts
+    unwanted_halts(vitals)
         .map(|(reason, words, since)| Incident {
             kind: AlertKind::Halted,
             subject: reason.to_string(),

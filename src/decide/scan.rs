@@ -28,6 +28,8 @@ pub struct Known {
     pub chain_ahead: u32,
     pub scope: Option<ScopeToken>,
     pub dead_for: Option<ErrorType>,
+    /// Whether an operator left it out.
+    pub left_out: bool,
 }
 
 /// What the comparison is made by.
@@ -57,6 +59,7 @@ pub enum LeftAlone<'a> {
     Dead,
     ImageNotUsable,
     InReview,
+    LeftOut,
     WaitsFor(&'a RecordKey),
     OutOfScope,
 }
@@ -69,6 +72,7 @@ impl fmt::Display for LeftAlone<'_> {
             Self::Dead => f.write_str("dead"),
             Self::ImageNotUsable => f.write_str("image missing or not usable"),
             Self::InReview => f.write_str("in review"),
+            Self::LeftOut => f.write_str("left out by an operator"),
             Self::WaitsFor(key) => write!(f, "waits for page {}", key.page()),
             Self::OutOfScope => f.write_str("out of scope"),
         }
@@ -99,12 +103,15 @@ pub fn compare<'a>(
 ) -> Comparison {
     let known_by_key: HashMap<&RecordKey, &Known> =
         known.iter().map(|page| (&page.key, page)).collect();
-    let stages: HashMap<&RecordKey, PageStage> =
-        known.iter().map(|page| (&page.key, page.stage)).collect();
     let ahead = chain_lengths(labels);
+    let is_done = |label: &Label| {
+        let known = known_by_key.get(&label.key);
+        label.has_output && known.is_some_and(|page| page.stage == PageStage::Completed)
+    };
+    // A page that is not in scope is waited for by nobody; one that is done gives its context.
     let by_number: BTreeMap<u32, &Label> = labels
         .iter()
-        .filter(|label| label.in_scope)
+        .filter(|label| label.in_scope || is_done(label))
         .map(|label| (label.number, label))
         .collect();
     let mut found = Comparison::default();
@@ -122,7 +129,7 @@ pub fn compare<'a>(
             number: label.number,
             predecessor: before.map(|label| label.key.clone()),
             waits_for: before
-                .filter(|label| must_wait(label, &stages, rules))
+                .filter(|label| must_wait(label, known_by_key.get(&label.key).copied(), rules))
                 .map(|label| label.key.clone()),
             chain_ahead: ahead.get(&label.number).copied().unwrap_or(0),
         };
@@ -147,11 +154,12 @@ pub fn compare<'a>(
 }
 
 /// Whether the page after `label` has to wait for it.
-fn must_wait(label: &Label, stages: &HashMap<&RecordKey, PageStage>, rules: &Rules) -> bool {
-    match stages.get(&label.key) {
+fn must_wait(label: &Label, known: Option<&Known>, rules: &Rules) -> bool {
+    match known.map(|page| page.stage) {
         // A completed page whose output is gone runs again, and its successor waits again.
         Some(PageStage::Completed) => !label.has_output,
         Some(PageStage::Dead | PageStage::Review) => !rules.skip_dead,
+        Some(PageStage::Skipped) if known.is_some_and(|page| page.left_out) => !rules.skip_dead,
         Some(
             PageStage::Discovered
             | PageStage::Uploading
@@ -216,6 +224,7 @@ fn compare_known<'a>(
         }
         PageStage::Dead => tell(key, LeftAlone::Dead),
         PageStage::Review => tell(key, LeftAlone::InReview),
+        PageStage::Skipped if page.left_out => tell(key, LeftAlone::LeftOut),
         // It was left out because its label was gone; here is the label.
         PageStage::Skipped => {
             found
@@ -285,6 +294,7 @@ mod tests {
             chain_ahead: 0,
             scope: Some(ScopeToken::from("scope")),
             dead_for: None,
+            left_out: false,
         }
     }
 

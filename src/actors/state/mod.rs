@@ -9,8 +9,10 @@
 
 pub mod alerts;
 pub mod audit;
+pub mod batch_desk;
 pub mod messages;
 pub mod open;
+pub mod orders;
 pub mod read;
 pub mod rows;
 pub mod selection;
@@ -168,6 +170,7 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("free images", submits::FREE_IMAGES),
     ("rechain", scan::RECHAIN),
     ("rescope", scan::RESCOPE),
+    ("book", scan::BOOK),
     ("note prompts", batches::NOTE_PROMPTS),
     ("decide attempts", results::DECIDE_ATTEMPTS),
     ("last settled", halts::LAST_SETTLED),
@@ -176,6 +179,9 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("uncollected", alerts::UNCOLLECTED),
     ("open alerts", alerts::OPEN),
     ("due deliveries", alerts::DUE),
+    ("open orders", orders::OPEN_ORDERS),
+    ("age", orders::AGE),
+    ("chain again", orders::carry::CHAIN_AGAIN),
 ];
 
 /// What the settings say about how changes are applied.

@@ -213,6 +213,9 @@ fn nothing_accepted_is_counted_from_when_there_was_work() {
     check(kind, &runnable, &around(), true, true);
     runnable.halts = vec![(HaltReason::Key, "refused".into(), now())];
     assert_eq!(kinds(&runnable, &around(), &RULES), [AlertKind::Halted]);
+    // A pause is wanted, and forgotten after so long.
+    runnable.halts[0].0 = HaltReason::Paused;
+    check(kind, &runnable, &around(), true, true);
 }
 
 #[test]
