@@ -43,6 +43,11 @@ pub enum AlertsCommand {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  pagemill alerts list                    what is wrong now, and who was told
+  pagemill alerts list --all --limit 5    the five newest, those that are over as well
+  pagemill alerts list --all --json       the same for a program")]
 pub struct ListArgs {
     /// Show those that are over as well, newest first
     #[arg(long)]
@@ -58,6 +63,10 @@ pub struct ListArgs {
 
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
+Examples:
+  pagemill alerts test                      after every change of alerts.webhook or alerts.command
+  pagemill alerts test --log-level debug    with what the command printed
+
 Exit codes: 0 every channel took it; 1 one did not, or none is configured; 78 configuration.")]
 pub struct TestArgs {
     /// Print JSON (version 1) instead of text

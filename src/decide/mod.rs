@@ -4,6 +4,7 @@
 //! or a serialization format; `now` and jitter are arguments.
 
 pub mod alert;
+pub mod backups;
 pub mod brake;
 pub mod cadence;
 pub mod cost;

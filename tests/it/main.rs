@@ -3,6 +3,7 @@
 mod adoption;
 mod alerter;
 mod batch_submitter;
+mod desk_backup;
 mod disk;
 mod field_notes;
 mod kit;

@@ -11,6 +11,7 @@
 //! ```
 
 mod alerts;
+mod backup;
 mod books;
 mod cli;
 mod disk;
@@ -23,5 +24,6 @@ mod paths;
 mod playbook;
 mod reconcile;
 mod secrets;
+mod usage;
 mod verify;
 mod whole;
