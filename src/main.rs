@@ -59,6 +59,8 @@ async fn run(cli: &Cli) -> anyhow::Result<u8> {
         Command::Emulator(args) => cli::emulator::run(args).await,
         Command::Status(args) => cli::status::run(&cli.common, args, out).await,
         Command::Runs(args) => cli::runs::run(&cli.common, args, out).await,
+        Command::Health(args) => cli::health::run(&cli.common, args, out).await,
+        Command::Alerts(args) => cli::alerts::run(&cli.common, args, out).await,
         Command::Failures(args) => cli::failures::run(&cli.common, args, out).await,
         Command::Export(args) => cli::export::run(&cli.common, args, out).await,
         Command::Doctor(args) => cli::doctor::run(&cli.common, args, out).await,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::actors::state::messages::{DeleteOutcome, LineCounts, ResumedBy};
 use crate::decide::pack::Stopped;
+use crate::domain::alert::{Alert, AlertEvent, Channel};
 use crate::domain::attempt::Tally;
 use crate::domain::batch::{AbandonCode, BatchEvent};
 use crate::domain::failure::ErrorType;
@@ -254,6 +255,30 @@ notices! {
     /// The provider refuses us or is not there; told once until it answers again.
     ProviderTrouble<'a> { message: &'a str }
     warn "the provider has not answered as it should for a while; work goes on when it does" { reason = message }
+
+    /// Something that an operator should know of, told once.
+    AlertFired<'a> { alert: &'a Alert }
+    warn "alert" { alert.id = alert.id, alert.kind = %alert.kind, alert.subject = alert.subject, reason = alert.message, since = %alert.since }
+
+    /// It is over.
+    AlertCleared<'a> { alert: &'a Alert, after: Duration }
+    info "alert is over" { alert.id = alert.id, alert.kind = %alert.kind, alert.subject = alert.subject, after_seconds = after.as_secs() }
+
+    /// Somebody was told of it.
+    AlertDelivered<'a> { id: &'a str, event: AlertEvent, channel: Channel }
+    debug "alert delivered" { alert.id = id, alert.event = %event, channel = %channel }
+
+    /// Nobody could be told of it.
+    AlertNotDelivered<'a> { id: &'a str, event: AlertEvent, channel: Channel, attempt: u32, given_up: bool, reason: &'a str }
+    warn "alert could not be delivered" { alert.id = id, alert.event = %event, channel = %channel, attempt, given_up, reason }
+
+    /// The run ends before everything was brought out.
+    AlertsLeft { after: Duration }
+    warn "not every alert could be delivered before the end; the next run goes on trying" { after_seconds = after.as_secs() }
+
+    /// Alerts could not be looked at.
+    AlertTrouble<'a> { reason: &'a str }
+    error "alerts could not be looked at; the work goes on" { reason }
 
     /// The provider answers again.
     ProviderBack { after: Duration }

@@ -1,6 +1,7 @@
 //! Builds a run: recovers what an earlier process left, starts the stages last to first, and hands
 //! out the handle that everything else (the program, a test, another program) drives it by.
 
+pub mod alarms;
 pub mod from_settings;
 mod manifests;
 pub mod reconcile;
@@ -16,6 +17,7 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use crate::actors::activity::{Root, answered};
+use crate::actors::alerter::{Alerter, AlerterOptions};
 use crate::actors::batch_submitter::{BatchSubmitter, BatchSubmitterOptions, Prices};
 use crate::actors::conductor::{Begin, Conductor, ConductorOptions, RunEnd, Stop};
 use crate::actors::order_desk::{OrderDesk, OrderDeskOptions};
@@ -28,6 +30,7 @@ use crate::actors::uploader::transfer::TransferOptions;
 use crate::actors::uploader::{Uploader, UploaderOptions};
 use crate::domain::ids::{RunId, ScopeToken, Sha256Hex};
 use crate::domain::layout::Layout;
+use crate::ports::alert_channel::AlertChannel;
 use crate::ports::batch_api::BatchApi;
 use crate::ports::clock::Clock;
 use crate::ports::entropy::Entropy;
@@ -54,6 +57,8 @@ pub struct World {
     pub sink: Rc<dyn ResultSink>,
     pub clock: Rc<dyn Clock>,
     pub entropy: Rc<dyn Entropy>,
+    /// How an operator is told of alerts, beside the log.
+    pub channels: Vec<Rc<dyn AlertChannel>>,
 }
 
 /// What a run does, in plain values: each stage's options, and what they share.
@@ -76,6 +81,8 @@ pub struct Plan {
     pub submitter: BatchSubmitterOptions,
     pub poller: PollerOptions,
     pub processor: ResultProcessorOptions,
+    /// Nobody watches over the run without.
+    pub alerter: Option<AlerterOptions>,
     pub order_desk: OrderDeskOptions,
     /// Whether the run begins paused, until an operator resumes it.
     pub begins_paused: bool,
@@ -89,6 +96,7 @@ pub struct StageAddresses {
     pub submitter: Addr<BatchSubmitter>,
     pub poller: Addr<Poller>,
     pub processor: Addr<ResultProcessor>,
+    pub alerter: Option<Addr<Alerter>>,
     pub order_desk: Addr<OrderDesk>,
 }
 

@@ -57,6 +57,7 @@ const ROOMS: &[Room] = &[
             "bytes",
             "futures_util",
             "hex",
+            "hmac",
             "httpdate",
             "imagesize",
             "memchr",

@@ -6,11 +6,14 @@
 pub mod prelude;
 
 pub mod active_batches;
+pub mod alert_deliveries;
+pub mod alerts;
 pub mod attempts;
 pub mod batch_record_keys;
 pub mod failure_counts;
 pub mod failure_logs;
 pub mod halts;
+pub mod heartbeats;
 pub mod inflight_records;
 pub mod late_jobs;
 pub mod orders;

@@ -12,6 +12,8 @@ pub struct Model {
     pub barren: i64,
     pub since: String,
     pub updated_at: String,
+    pub barren_peak: i64,
+    pub accepted_at: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -11,6 +11,7 @@ mod m20261122_000002_brakes;
 mod m20261122_000003_attempt_parameters;
 mod m20261122_000004_orders;
 mod m20261122_000005_desk_indexes;
+mod m20261122_000007_alerts;
 mod m20261122_000008_failure_indexes;
 
 /// Every migration, oldest first.
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000001_initial::Migration),
             Box::new(m20261122_000002_brakes::Migration),
             Box::new(m20261122_000003_attempt_parameters::Migration),
+            Box::new(m20261122_000007_alerts::Migration),
             Box::new(m20261122_000004_orders::Migration),
             Box::new(m20261122_000005_desk_indexes::Migration),
             Box::new(m20261122_000008_failure_indexes::Migration),

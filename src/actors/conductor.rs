@@ -12,9 +12,10 @@ use tokio::sync::oneshot;
 
 use super::activity::answered;
 use super::disk_pause::DiskPause;
-use super::hint::{Contact, Drain, Idle, Leave, Rescan, ScanDone, StageGone, Tick, Trouble};
+use super::hint::{Beat, Contact, Drain, Idle, Leave, Rescan, ScanDone, StageGone, Tick, Trouble};
 use super::state::StateActor;
 use super::state::messages::{ListWork, StateError, WorkLeft};
+use crate::domain::alert::ProviderHealth;
 use crate::domain::halt::HaltReason;
 use crate::domain::time::Timestamp;
 use crate::notices;
@@ -42,6 +43,8 @@ pub struct Stages {
     /// The stages that collect, in the order in which they are asked to before anything is sent.
     pub collectors: Vec<(Recipient<Tick>, Recipient<Idle>)>,
     pub ticks: Vec<Recipient<Tick>>,
+    /// Who tells the operator, if anybody does.
+    pub alerter: Option<Recipient<Beat>>,
     /// First to last, in the order in which work flows.
     pub drains: Vec<Recipient<Drain>>,
     pub leaves: Vec<Recipient<Leave>>,
@@ -195,6 +198,31 @@ impl Conductor {
         });
     }
 
+    /// Tells the alerter the time, from the first moment on: what is collected before anything else
+    /// may take long.
+    fn beat_alerter(&self, ctx: &mut Context<Self>) {
+        let Some(alerter) = self
+            .stages
+            .as_ref()
+            .and_then(|stages| stages.alerter.as_ref())
+        else {
+            return;
+        };
+        let provider = match (&self.first_trouble, self.last_contact) {
+            (Some((since, message)), _) => ProviderHealth::Trouble {
+                since: *since,
+                message: message.clone(),
+            },
+            (None, Some(_contact)) => ProviderHealth::Answers,
+            (None, None) => ProviderHealth::Unknown,
+        };
+        let now = self.clock.now();
+        alerter.do_send(Beat { now, provider });
+        ctx.run_later(self.options.beat, |conductor, ctx| {
+            conductor.beat_alerter(ctx);
+        });
+    }
+
     /// A call that fails is nothing; calls that fail for long are worth a word.
     fn tell_trouble(&mut self, now: Timestamp) {
         if let Some((since, message)) = &self.first_trouble
@@ -326,6 +354,7 @@ impl Conductor {
                 rescan: _,
                 collectors: _,
                 ticks: _,
+                alerter: _,
                 drains,
                 leaves,
             }) = stages
@@ -358,6 +387,7 @@ impl Handler<Begin> for Conductor {
 
     fn handle(&mut self, begin: Begin, ctx: &mut Self::Context) {
         self.stages = Some(begin.stages);
+        self.beat_alerter(ctx);
         self.collect_first(ctx);
     }
 }

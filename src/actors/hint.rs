@@ -3,6 +3,7 @@
 
 use actix::Message;
 
+use crate::domain::alert::ProviderHealth;
 use crate::domain::ids::BatchId;
 use crate::domain::time::Timestamp;
 
@@ -33,6 +34,8 @@ arrows! {
     PagesUnlocked { count: u64 }
     /// Conductor -> every stage but Scanner: time passed. `more_may_come` is true while a scan goes on.
     Tick { now: Timestamp, more_may_come: bool }
+    /// Conductor -> Alerter: time passed, and how the provider is.
+    Beat { now: Timestamp, provider: ProviderHealth }
     /// Conductor -> Scanner: look at the tree.
     Rescan {}
     /// Scanner -> Conductor: a look at the tree is over.

@@ -9,11 +9,13 @@
 //!
 //! OrderDesk, beside them, carries out what operators tell a running process to do. Conductor starts and
 //! ends them all and sends the time; all of them ask and tell StateActor.
+//! Alerter is told the time, asks StateActor how things are, and tells an operator.
 //!
 //! **Invariant:** a stage handler never waits for the network; a stage never touches the database,
 //! a file, the clock or randomness except through StateActor and the ports.
 
 pub mod activity;
+pub mod alerter;
 pub mod batch_submitter;
 pub mod blocking;
 pub mod brake;

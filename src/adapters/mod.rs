@@ -4,7 +4,9 @@
 //! **Invariant:** nothing here knows an actor, the settings or the database; every adapter gets
 //! plain values.
 
+pub mod command_hook;
 pub mod filesystem;
 pub mod gemini;
 pub mod os_entropy;
 pub mod system_clock;
+pub mod webhook;

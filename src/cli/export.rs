@@ -34,8 +34,18 @@ pub struct ExportArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub enum What {
     /// Write one readable file a page, and an index of them; only what changed is written again
+    #[command(after_help = "\
+Examples:
+  pagemill export state
+  pagemill export state --format json --to /srv/copy --states Ohio
+  pagemill export state --check")]
     State(StateArgs),
     /// Write one row a page, to a file or to standard output
+    #[command(after_help = "\
+Examples:
+  pagemill export pages --to pages.csv
+  pagemill export pages --stage ready --format jsonl
+  pagemill export pages --stage dead --format keys --to dead.txt")]
     Pages(PagesArgs),
 }
 

@@ -43,7 +43,7 @@ Examples:
   pagemill failures                            totals and the newest failures
   pagemill failures --by-state --by-school     where they happen
   pagemill failures --clusters                 which messages say the same
-  pagemill failures --trend --since 2026-11-01 failures a day
+  pagemill failures --trend --since 2026-11-01  failures a day
   pagemill failures --record-key Ohio:Lincoln:1849:3 --raw
                                                one page, and what was answered
   pagemill failures --dead --states Ohio       pages not sent again, and why

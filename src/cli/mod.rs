@@ -1,5 +1,7 @@
 //! The command line: parse, ask, print. No decisions.
 
+pub mod alarms;
+pub mod alerts;
 pub mod backup;
 pub mod batches;
 pub mod completions;
@@ -11,6 +13,7 @@ pub mod emulator;
 pub mod exit;
 pub mod export;
 pub mod failures;
+pub mod health;
 pub mod init;
 pub mod logging;
 pub mod man;
@@ -55,6 +58,9 @@ Examples:
   pagemill run                      work until nothing is left to do
   pagemill status                   how far it is and what keeps it, also while a run goes on
   pagemill runs list                the runs, with what they did and what they cost
+  pagemill status                   counts, live batches and cost, also while a run goes on
+  pagemill health                   is anything wrong? the exit code says it
+  pagemill alerts test              try out how you are told when something is
   pagemill resume                   submit again after a halt
   pagemill failures --summary       what went wrong, by type, and the newest failures
   pagemill export state             one readable file a page, with an index
@@ -100,6 +106,10 @@ pub enum Command {
     Status(status::StatusArgs),
     /// List runs, or show one with its settings and its recipe
     Runs(runs::RunsArgs),
+    /// Say whether anything is wrong, in lines and an exit code; for containers, cron and systemd
+    Health(health::HealthArgs),
+    /// Show what you were told of, or send a test message through each channel
+    Alerts(alerts::AlertsArgs),
     /// Show what went wrong: failures by type, and the newest ones
     Failures(failures::FailuresArgs),
     /// Take pages away: a tree of readable files, or one table

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::screen::{Columns, Screen, Side, more};
 use super::{Common, exit};
-use crate::actors::state::desk_runs::{self, NAMED_MAX, Named, Run};
+use crate::actors::state::desk_runs::{self, NAMED_MAX, Named, Run, Work};
 use crate::actors::state::messages::RecipeRow;
 use crate::actors::state::read;
 use crate::adapters::system_clock;
@@ -245,6 +245,17 @@ fn print_one(
             &format!("{done} of {total} done at its end: {}", stages.join(", ")),
         )?;
     }
+    print_work(work, &mut row)?;
+    row("cost", &words::dollars(work.cost_nanos))?;
+    if let Some(recipe) = recipe {
+        print_recipe(recipe, out)?;
+    }
+    writeln!(out, "\nits settings, without secrets:")?;
+    indented(&run.config, out)
+}
+
+/// What the batches of a run came to, a line each.
+fn print_work(work: &Work, row: &mut impl FnMut(&str, &str) -> io::Result<()>) -> io::Result<()> {
     let batches = work.batches.iter();
     let batches: Vec<String> = batches
         .map(|(state, count)| format!("{} {state}", words::count(*count)))
@@ -273,13 +284,7 @@ fn print_one(
             words::count(work.tokens_candidates),
             words::count(work.tokens_thoughts)
         ),
-    )?;
-    row("cost", &words::dollars(work.cost_nanos))?;
-    if let Some(recipe) = recipe {
-        print_recipe(recipe, out)?;
-    }
-    writeln!(out, "\nits settings, without secrets:")?;
-    indented(&run.config, out)
+    )
 }
 
 fn print_recipe(recipe: &RecipeRow, out: &mut impl Write) -> io::Result<()> {

@@ -11,8 +11,9 @@ use super::select::SelectArgs;
 use super::{Common, exit};
 use crate::actors::state::desk_status::{self, Desk, Terms};
 use crate::actors::state::messages::{StateResult, Summary};
-use crate::actors::state::{audit, read};
+use crate::actors::state::{alerts, audit, read};
 use crate::decide::estimate::{self, Estimate, Measured, Unknown};
+use crate::domain::alert::Alert;
 use crate::domain::page::PageStage;
 use crate::domain::time::Timestamp;
 use crate::settings::{Context, Settings};
@@ -161,6 +162,8 @@ struct Limits {
 struct Facts {
     summary: Summary,
     desk: Desk,
+    /// What an operator was told of and is not over.
+    alerts: Vec<Alert>,
     limits: Limits,
     measured: Measured,
     eta: Result<Estimate, Unknown>,
@@ -182,12 +185,14 @@ impl Facts {
         let snapshot = audit::snapshot(connection).await?;
         let desk = desk_status::desk(&snapshot, &terms, at).await?;
         let summary = read::summarize_counted(&snapshot, at, desk.blocked_in_all).await?;
+        let alerts = alerts::open_alerts(&snapshot).await?;
         audit::end_snapshot(snapshot).await?;
         let measured = measured(&summary, &desk);
         Ok(Facts {
             eta: estimate::estimate(&measured),
             summary,
             desk,
+            alerts,
             limits: Limits {
                 storage_budget_bytes: settings.files.storage_budget_bytes,
                 max_retries: settings.execution.max_retries.into(),

@@ -191,7 +191,6 @@ impl FindingKind {
             Self::OutputOffSchema => {
                 "it was accepted under another schema; delete it to have the page run again"
             }
-            Self::OutputUnreadable => "look at the disk, and at who may read the file",
             Self::OutputNotRecorded | Self::OutputNotUsable | Self::OutputInFlight => {
                 "its page is in flight: let its batch settle, then verify again"
             }
@@ -202,10 +201,7 @@ impl FindingKind {
                 "raw results of settled batches may be moved away; of others, the next run \
                  fetches them again"
             }
-            Self::RawDamaged => {
-                "put back a good copy: it is the proof of what was paid for; outputs do not \
-                 depend on it"
-            }
+            Self::RawDamaged => "put back a good copy: it proves what was paid for",
             Self::RawWithoutBatch => {
                 "kept, for it was paid for; most likely it belongs to another database"
             }
@@ -214,9 +210,10 @@ impl FindingKind {
                  index does not name is nobody's: move it away"
             }
             Self::ExportBehind => "pagemill export state brings it up to date",
-            Self::ReportMissing | Self::SpoolOrphan | Self::StaleTemporary => {
-                "look at the disk, and at who may write there"
-            }
+            Self::OutputUnreadable
+            | Self::ReportMissing
+            | Self::SpoolOrphan
+            | Self::StaleTemporary => "look at the disk, and at who may read and write there",
         }
     }
 }

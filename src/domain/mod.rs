@@ -3,6 +3,7 @@
 //! **Invariant:** nothing here reads a clock, a file, the network or randomness, and nothing
 //! serializes. Everything is a function of its arguments.
 
+pub mod alert;
 pub mod answer;
 pub mod attempt;
 pub mod batch;

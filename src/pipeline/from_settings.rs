@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actix::Addr;
 
-use super::{Plan, World};
+use super::{Plan, World, alarms};
 use crate::actors::batch_submitter::{BatchSubmitterOptions, Prices};
 use crate::actors::blocking::sha256;
 use crate::actors::brake::Brake;
@@ -25,6 +25,7 @@ use crate::adapters::filesystem::{Filesystem, FilesystemOptions};
 use crate::adapters::gemini::{CHUNK_BYTES, GeminiClient, GeminiOptions, OptionsError, SecretText};
 use crate::adapters::os_entropy::OsEntropy;
 use crate::adapters::system_clock::SystemClock;
+use crate::adapters::webhook::WebhookFault;
 use crate::decide::brake::BrakeRules;
 use crate::decide::cost::{Date, Price};
 use crate::decide::pace::PaceRules;
@@ -62,6 +63,8 @@ pub enum PlanError {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Client(#[from] OptionsError),
+    #[error(transparent)]
+    Webhook(#[from] WebhookFault),
     #[error(
         "there is no API key: set GEMINI_API_KEY (or GOOGLE_API_KEY), or put it into .env beside the configuration"
     )]
@@ -139,6 +142,7 @@ pub fn world(settings: &Settings) -> Result<World, PlanError> {
         sink: tree,
         clock: Rc::new(SystemClock),
         entropy: Rc::new(OsEntropy),
+        channels: alarms::channels(settings)?,
     })
 }
 
@@ -217,6 +221,7 @@ impl Plan {
             submitter: submitter(settings, &shared),
             poller: poller(settings),
             processor: processor(settings, &shared),
+            alerter: Some(alarms::options(settings, &shared.run, &shared.scope)),
             order_desk: OrderDeskOptions {
                 low_priority_max: settings.execution.low_priority_max,
             },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 
-use super::{Plan, StageAddresses, World, report_facts};
+use super::{Plan, StageAddresses, World, alarms, report_facts};
 use crate::actors::activity::Root;
 use crate::actors::batch_submitter::{
     BatchSubmitter, BatchSubmitterPeers, BatchSubmitterPorts, LineWriter,
@@ -38,6 +38,7 @@ pub(super) fn start_stages(
         Rc::clone(&world.files),
         Rc::clone(&world.clock),
     ));
+    let alerter = alarms::start_alerter(&world, &plan, state);
     let mut others = None;
     let uploader = Uploader::create(|ctx| {
         let uploader = ctx.address();
@@ -74,6 +75,7 @@ pub(super) fn start_stages(
         poller,
         processor,
         order_desk,
+        alerter,
     }
 }
 
@@ -215,8 +217,9 @@ impl StageAddresses {
             poller,
             processor,
             order_desk,
+            alerter,
         } = self;
-        Stages {
+        let mut stages = Stages {
             rescan: scanner.clone().recipient(),
             // What is ready, then what the jobs offer now.
             collectors: vec![
@@ -232,6 +235,7 @@ impl StageAddresses {
                 submitter.clone().recipient(),
                 uploader.clone().recipient(),
             ],
+            alerter: alerter.clone().map(Addr::recipient),
             drains: vec![
                 order_desk.clone().recipient(),
                 scanner.clone().recipient(),
@@ -248,6 +252,10 @@ impl StageAddresses {
                 poller.clone().recipient(),
                 processor.clone().recipient(),
             ],
-        }
+        };
+        // Last, so that it sees how everything ended.
+        stages.drains.extend(alerter.clone().map(Addr::recipient));
+        stages.leaves.extend(alerter.clone().map(Addr::recipient));
+        stages
     }
 }

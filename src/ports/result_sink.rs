@@ -59,6 +59,11 @@ pub trait ResultSink {
         Ok(())
     }
 
+    /// How much is free on the disk of the work folder, where that can be told.
+    async fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Removes what earlier processes left in the work folder: unfinished files, and spool files of
     /// other batches than these. Gives how many.
     async fn remove_leftovers(&self, _keep: &[BatchId]) -> Result<u64, SourceError> {

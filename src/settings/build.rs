@@ -1,14 +1,14 @@
 //! From what was typed to what is meant. Every fault is noted, and reading goes on.
 
 mod checks;
-mod reader;
+pub(super) mod reader;
 
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-pub use checks::is_loopback;
+pub use checks::{host, is_loopback};
 use reader::Reader;
 
 use super::fault::Fault;
@@ -51,6 +51,7 @@ pub fn build(
         breaker: breaker(&mut reader),
         files: files(&mut reader),
         results: results(&mut reader),
+        alerts: super::alerts::alerts(&mut reader),
         state: state(&mut reader),
         api: api(&mut reader),
         shutdown_grace: reader.seconds("shutdown.grace_seconds"),

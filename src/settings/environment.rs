@@ -6,7 +6,7 @@ use super::Settings;
 use super::fault::Fault;
 
 impl Settings {
-    /// Looks at the folders; gives every fault. Asked before a run, not at loading.
+    /// Looks at the folders, and for the secret that is named; gives every fault. Asked before a run, not at loading.
     pub fn check_environment(&self) -> Vec<Fault> {
         let paths = &self.paths;
         let mut faults = Vec::new();
@@ -35,6 +35,7 @@ impl Settings {
                 ));
             }
         }
+        faults.extend(self.alerts.missing_secret());
         faults
     }
 }

@@ -31,6 +31,8 @@ pub enum Kind {
     },
     /// One of these words.
     Word(&'static [&'static str]),
+    /// A list of texts.
+    Texts,
     /// A list of names, or a range of numbers.
     Filter,
     /// A filter for each of any levels.
@@ -75,6 +77,16 @@ pub fn sections() -> Vec<&'static str> {
         }
     }
     sections
+}
+
+/// Whether settings stand below a path.
+pub fn is_section(path: &str) -> bool {
+    let mut keys = super::table::KEYS.iter();
+    keys.any(|key| {
+        key.path
+            .strip_prefix(path)
+            .is_some_and(|rest| rest.starts_with('.'))
+    })
 }
 
 /// The setting that someone who wrote `path` most likely meant.

@@ -79,9 +79,11 @@ pub fn load(sources: Sources) -> Result<Loaded, SettingsError> {
     }
     faults.append(&mut raw.faults);
 
-    let settings = build(&raw, &base, api_key, &mut faults);
+    let mut settings = build(&raw, &base, api_key, &mut faults);
+    settings.alerts.take_secret(&env, &mut faults);
     faults.extend(settings.faults_of_places_with_the_key());
     if !faults.is_empty() {
+        settings.alerts.mask(&mut faults);
         return Err(SettingsError::new(faults, settings.api_key.as_ref()));
     }
     Ok(Loaded {
@@ -216,29 +218,46 @@ impl Settings {
     /// Settings name folders, addresses and remote things, and stand in the database. A key that
     /// was typed into one would be in all of them.
     fn faults_of_places_with_the_key(&self) -> Vec<Fault> {
-        let Some(key) = &self.api_key else {
-            return Vec::new();
-        };
+        let webhook = self.alerts.webhook.as_ref();
+        let mut faults = Vec::new();
+        if let Some(key) = &self.api_key {
+            let is_in = |text: &str| key.is_in(text);
+            let remedy = "take it out; the key has its place in GEMINI_API_KEY";
+            let mut paths = self.places_with(&is_in);
+            // Of this one, only the host is in force as it is shown.
+            if webhook.is_some_and(|webhook| key.is_in(webhook.url.expose())) {
+                paths.push("alerts.webhook.url");
+            }
+            let found = paths.into_iter();
+            faults.extend(found.map(|path| Fault::new(path, "holds the API key", remedy)));
+        }
+        if let Some(secret) = webhook.and_then(|webhook| webhook.secret.as_ref()) {
+            let is_in = |text: &str| secret.is_in(text);
+            let remedy = "take it out; it has its place in the environment";
+            let found = self.places_with(&is_in).into_iter();
+            faults.extend(found.map(|path| Fault::new(path, "holds the webhook's secret", remedy)));
+        }
+        faults
+    }
+
+    fn places_with(&self, is_in: &dyn Fn(&str) -> bool) -> Vec<&str> {
         let places = self.effective.iter();
         places
-            .filter(|(_path, value)| holds(key, value))
-            .map(|(path, _value)| {
-                let remedy = "take it out; the key has its place in GEMINI_API_KEY";
-                Fault::new(path, "holds the API key", remedy)
-            })
+            .filter(|(_path, value)| holds(is_in, value))
+            .map(|(path, _value)| path.as_str())
             .collect()
     }
 }
 
-fn holds(key: &ApiKey, value: &Value) -> bool {
+fn holds(is_in: &dyn Fn(&str) -> bool, value: &Value) -> bool {
     match value {
-        Value::String(text) => key.is_in(text),
-        Value::Sequence(items) => items.iter().any(|item| holds(key, item)),
+        Value::String(text) => is_in(text),
+        Value::Sequence(items) => items.iter().any(|item| holds(is_in, item)),
         Value::Mapping(entries) => entries
             .iter()
-            .any(|(name, value)| holds(key, name) || holds(key, value)),
-        Value::Tagged(tagged) => key.is_in(&tagged.tag.to_string()) || holds(key, &tagged.value),
-        Value::Number(number) => key.is_in(&number.to_string()),
+            .any(|(name, value)| holds(is_in, name) || holds(is_in, value)),
+        Value::Tagged(tagged) => is_in(&tagged.tag.to_string()) || holds(is_in, &tagged.value),
+        Value::Number(number) => is_in(&number.to_string()),
         Value::Null | Value::Bool(_) => false,
     }
 }

@@ -7,6 +7,7 @@
 //! **Invariant:** the API key is in [`Settings::api_key`] and nowhere else; it is in no message,
 //! no snapshot and not in the process's own environment unless it was there before.
 
+mod alerts;
 mod build;
 pub mod bytes;
 mod environment;
@@ -28,11 +29,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use alerts::{Alerts, Webhook};
 pub use fault::{Fault, SettingsError};
 pub use load::{Loaded, Sources, config_file, load};
 pub use raw::Origin;
 pub use schema::json_schema;
-pub use secret::ApiKey;
+pub use secret::{ApiKey, Hidden};
 
 use crate::domain::ids::ScopeToken;
 use crate::domain::layout::Layout;
@@ -50,6 +52,7 @@ pub struct Settings {
     pub breaker: Breaker,
     pub files: Files,
     pub results: Results,
+    pub alerts: Alerts,
     pub state: State,
     pub api: Api,
     /// Time that work in flight has after a stop signal.
@@ -270,6 +273,7 @@ impl Settings {
                 "use https:// unless this is a rehearsal with a made-up key",
             ));
         }
+        warnings.extend(self.alerts.warning());
         warnings
     }
 }

@@ -141,7 +141,7 @@ impl RawSettings {
                 }
                 value => self.put(path, value, origin),
             }
-        } else if path.is_empty() || keys::sections().contains(&path) {
+        } else if path.is_empty() || keys::is_section(path) {
             self.add_section(path, value, origin);
         } else {
             self.unknown(path);
@@ -231,7 +231,13 @@ impl RawSettings {
         let name = path.rsplit('.').next().unwrap_or(path).to_lowercase();
         let is_secret =
             name.ends_with("key") || name.ends_with("secret") || name.ends_with("password");
-        let fault = if is_secret {
+        let fault = if is_secret && path.starts_with("alerts.") {
+            Fault::new(
+                path,
+                "no secret belongs into the settings",
+                "take it out and name the variable that holds it in alerts.webhook.secret_env",
+            )
+        } else if is_secret {
             Fault::new(
                 path,
                 "no secret belongs into the settings",

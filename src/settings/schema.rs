@@ -18,14 +18,9 @@ pub fn json_schema() -> Value {
             else {
                 continue;
             };
-            settings.insert(name.to_owned(), setting(key));
+            place(&mut settings, name, setting(key));
         }
-        let body = json!({
-            "type": ["object", "null"],
-            "properties": settings,
-            "additionalProperties": false,
-        });
-        properties.insert(section.to_owned(), body);
+        properties.insert(section.to_owned(), section_of(settings));
     }
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -34,6 +29,31 @@ pub fn json_schema() -> Value {
         "properties": properties,
         "additionalProperties": false,
     })
+}
+
+fn section_of(properties: Map<String, Value>) -> Value {
+    json!({
+        "type": ["object", "null"],
+        "properties": properties,
+        "additionalProperties": false,
+    })
+}
+
+/// Puts a setting where its name says, which may be in a section below.
+fn place(properties: &mut Map<String, Value>, name: &str, body: Value) {
+    match name.split_once('.') {
+        None => {
+            properties.insert(name.to_owned(), body);
+        }
+        Some((section, rest)) => {
+            let below = properties
+                .entry(section)
+                .or_insert_with(|| section_of(Map::new()));
+            if let Some(Value::Object(inner)) = below.get_mut("properties") {
+                place(inner, rest, body);
+            }
+        }
+    }
 }
 
 fn setting(key: &Key) -> Value {
@@ -64,6 +84,11 @@ fn setting(key: &Key) -> Value {
             words.push(Value::Null);
             json!({"enum": words})
         }
+        Kind::Texts => json!({
+            "type": ["array", "null"],
+            "items": {"type": "string", "minLength": 1},
+            "minItems": 1,
+        }),
         Kind::Filter => json!({"anyOf": filter}),
         Kind::FilterMap => {
             json!({"type": ["object", "null"], "additionalProperties": {"anyOf": filter}})

@@ -71,6 +71,50 @@ impl fmt::Display for ApiKey {
     }
 }
 
+/// What stands in the place of an address's path.
+pub const MASK: &str = "***";
+
+/// A text that shows itself nowhere: the webhook's address and its secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(String);
+
+impl Hidden {
+    pub fn new(text: impl Into<String>) -> Self {
+        Hidden(text.into())
+    }
+
+    /// The text itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether another text holds it. A text of a few letters is in many.
+    pub fn is_in(&self, text: &str) -> bool {
+        self.0.len() >= MASKABLE_BYTES_MIN && text.contains(&self.0)
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+/// An address without what may let somebody in: users, paths and queries.
+pub fn shown_url(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return MASK.to_owned();
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let is_bare = authority == host && matches!(&rest[authority.len()..], "" | "/");
+    if is_bare {
+        url.to_owned()
+    } else {
+        format!("{scheme}://{host}/{MASK}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +127,18 @@ mod tests {
         assert_eq!(key.mask("a planted-key-0123456789 b"), "a *** b");
         assert!(!ApiKey::new("has space-4711").unwrap_err().contains("4711"));
         assert!(ApiKey::new("  ").is_err());
+    }
+
+    #[test]
+    fn only_the_host_of_an_address_is_shown() {
+        let check = |url: &str, expected: &str| assert_eq!(shown_url(url), expected, "{url}");
+        check("https://a.example/T0/secret", "https://a.example/***");
+        check("https://u:p@a.example:8443", "https://a.example:8443/***");
+        check("https://a.example?token=1", "https://a.example/***");
+        check("https://u:p@w@a.example/", "https://a.example/***");
+        check("https://a.example/", "https://a.example/");
+        check("secret", "***");
+        assert_eq!(format!("{:?}", Hidden::new("secret")), "***");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_yaml::{Mapping, Value};
 use super::Settings;
 use super::keys::sections;
 use super::raw::RawSettings;
+use super::secret::shown_url;
 use super::table::KEYS;
 
 /// What is in force, by dotted path, in whatever form it was given.
@@ -21,17 +22,42 @@ pub fn effective(raw: &RawSettings) -> BTreeMap<String, Value> {
                 entries.map(|(name, given)| (Value::String(name.to_owned()), given.value.clone()));
             Value::Mapping(entries.collect())
         } else {
-            raw.get(key.path)
-                .map_or(Value::Null, |given| given.value.clone())
+            let given = raw
+                .get(key.path)
+                .map_or(Value::Null, |given| given.value.clone());
+            // The path of such an address lets whoever knows it in.
+            match given {
+                Value::String(url) if key.path == "alerts.webhook.url" => {
+                    Value::String(shown_url(&url))
+                }
+                given => given,
+            }
         };
         effective.insert(key.path.to_owned(), value);
     }
     effective
 }
 
+/// Puts a value where its name says, which may be in a section below.
+fn place(body: &mut Mapping, name: &str, value: Value) {
+    match name.split_once('.') {
+        None => {
+            body.insert(Value::String(name.to_owned()), value);
+        }
+        Some((section, rest)) => {
+            let below = body
+                .entry(Value::String(section.to_owned()))
+                .or_insert_with(|| Value::Mapping(Mapping::new()));
+            if let Value::Mapping(inner) = below {
+                place(inner, rest, value);
+            }
+        }
+    }
+}
+
 impl Settings {
     /// Every setting as YAML that can be read again. The key is not a setting, and a setting that
-    /// holds it is refused at loading.
+    /// holds it is refused at loading. Of the webhook's address only the host is shown.
     pub fn snapshot_yaml(&self) -> String {
         let mut document = Mapping::new();
         for section in sections() {
@@ -44,8 +70,7 @@ impl Settings {
                 else {
                     continue;
                 };
-                let value = self.effective_value(key.path);
-                body.insert(Value::String(name.to_owned()), value);
+                place(&mut body, name, self.effective_value(key.path));
             }
             document.insert(Value::String(section.to_owned()), Value::Mapping(body));
         }

@@ -1,5 +1,6 @@
 //! Loading, from real folders, with an environment of the test's own.
 
+mod alerts;
 mod faults;
 mod layers;
 mod texts;

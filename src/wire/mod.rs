@@ -3,6 +3,7 @@
 //! **Invariant:** nothing here touches a file, the network, a clock or the settings, and no answer,
 //! however broken, makes anything here panic.
 
+pub mod alert;
 pub mod error;
 pub mod file;
 mod loose;

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a module per subject.
 
 mod adoption;
+mod alerter;
 mod batch_submitter;
 mod desk;
 mod desk_backup;

@@ -64,11 +64,14 @@ async fn entities_name_every_migrated_column_and_key() {
     let (_folder, db) = migrated().await;
     let entities = BTreeMap::from([
         described::<ActiveBatches>(),
+        described::<AlertDeliveries>(),
+        described::<Alerts>(),
         described::<Attempts>(),
         described::<BatchRecordKeys>(),
         described::<FailureCounts>(),
         described::<FailureLogs>(),
         described::<Halts>(),
+        described::<Heartbeats>(),
         described::<InflightRecords>(),
         described::<LateJobs>(),
         described::<Orders>(),
@@ -299,6 +302,12 @@ async fn words_of_the_tables_are_the_words_of_the_domain() {
     for status in pagemill::actors::state::messages::RunStatus::ALL {
         assert!(tables.contains(&format!("'{status}'")), "{status}");
     }
+    for kind in pagemill::domain::alert::AlertKind::ALL {
+        assert!(tables.contains(&format!("'{kind}'")), "{kind}");
+    }
+    for channel in pagemill::domain::alert::Channel::ALL {
+        assert!(tables.contains(&format!("'{channel}'")), "{channel}");
+    }
 }
 
 /// How SQLite answers a question, a step a line.
@@ -330,6 +339,7 @@ async fn no_recurring_question_scans_the_pages() {
                 || step.starts_with("SCAN (")
                 || step.contains("CONSTANT ROW")
                 || step.ends_with("INDEX remote_files_deleting")
+                || step.ends_with("INDEX alerts_open")
                 || step.ends_with("INDEX orders_open");
             let scans_a_table = step.starts_with("SCAN") && !walks_a_list && !walks_few;
             assert!(!scans_a_table, "{name}:\n{plan}");

@@ -10,6 +10,7 @@
 //! PAGEMILL_TEST_PAGES=2000 cargo test --release --test program whole -- --nocapture
 //! ```
 
+mod alerts;
 mod backup;
 mod books;
 mod cli;

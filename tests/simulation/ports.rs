@@ -111,6 +111,7 @@ impl Ports {
             sink: self.clone(),
             clock: self.clone(),
             entropy: self.clone(),
+            channels: Vec::new(),
         }
     }
 

@@ -353,5 +353,6 @@ fn plan(settings: &Settings, layout: &Layout) -> Plan {
             brake: BRAKE,
             price: None,
         },
+        alerter: None,
     }
 }

@@ -121,20 +121,20 @@ impl Apply for Resume {
 const FORGET_STREAK: &str = "
     UPDATE streaks SET kind = '', count = 0, barren = 0, since = ?1, updated_at = ?1";
 
-#[derive(FromQueryResult)]
-struct StreakRow {
+#[derive(Default, FromQueryResult)]
+pub(super) struct StreakRow {
     kind: String,
     count: i64,
-    barren: i64,
+    pub(super) barren: i64,
+    /// The most that `barren` was since an alerter looked.
+    pub(super) barren_peak: i64,
+    /// When an answer was accepted last.
+    pub(super) accepted_at: Option<String>,
 }
 
-async fn streak(conn: &impl ConnectionTrait) -> StateResult<StreakRow> {
-    let row = first(conn, "SELECT kind, count, barren FROM streaks", []).await?;
-    Ok(row.unwrap_or(StreakRow {
-        kind: String::new(),
-        count: 0,
-        barren: 0,
-    }))
+pub(super) async fn streak(conn: &impl ConnectionTrait) -> StateResult<StreakRow> {
+    let sql = "SELECT kind, count, barren, barren_peak, accepted_at FROM streaks";
+    Ok(first(conn, sql, []).await?.unwrap_or_default())
 }
 
 async fn keep_streak(
@@ -147,14 +147,23 @@ async fn keep_streak(
         streak.count.into(),
         streak.barren.into(),
         text(at),
+        streak.barren_peak.into(),
+        streak.accepted_at.clone().into(),
     ];
     execute(
         tx,
         "UPDATE streaks SET since = CASE WHEN kind = ?1 THEN since ELSE ?4 END,
-                kind = ?1, count = ?2, barren = ?3, updated_at = ?4",
+                kind = ?1, count = ?2, barren = ?3, updated_at = ?4, barren_peak = ?5,
+                accepted_at = ?6",
         values,
     )
     .await?;
+    Ok(())
+}
+
+/// Keeps when an answer was accepted that came late, which ends no failures in a row.
+pub(super) async fn note_accepted(tx: &DatabaseTransaction, at: Timestamp) -> StateResult<()> {
+    execute(tx, "UPDATE streaks SET accepted_at = ?1", [text(at)]).await?;
     Ok(())
 }
 
@@ -169,15 +178,14 @@ pub(super) async fn count_verdicts<'a>(
     for verdict in verdicts {
         match &verdict.outcome {
             Outcome::Accepted { .. } => {
-                streak = StreakRow {
-                    kind: String::new(),
-                    count: 0,
-                    barren: 0,
-                };
+                streak.kind.clear();
+                (streak.count, streak.barren) = (0, 0);
+                streak.accepted_at = Some(at.to_string());
             }
             Outcome::Rejected { failure, .. } => {
                 lengthen(&mut streak, failure.error.as_str());
                 streak.barren += 1;
+                streak.barren_peak = streak.barren_peak.max(streak.barren);
             }
             Outcome::Released { .. } | Outcome::ReleasesSpent { .. } => continue,
         }
@@ -235,22 +243,31 @@ struct SharesRow {
     accepted: i64,
 }
 
+/// So many of the last answers, to the end of a batch, and how many of them were accepted.
+pub(super) async fn last_answers(
+    conn: &impl ConnectionTrait,
+    window: u64,
+) -> StateResult<(u64, u64)> {
+    let since = forgiven_until(conn).await?;
+    let values = [text(&since), signed(window).into()];
+    let found: Vec<SharesRow> = rows(conn, LAST_SETTLED, values).await?;
+    let (mut results, mut accepted) = (0, 0);
+    for row in found {
+        if results >= window {
+            break;
+        }
+        results += unsigned(row.results);
+        accepted += unsigned(row.accepted);
+    }
+    Ok((results, accepted))
+}
+
 impl Apply for FeelPulse {
     type Reply = Pulse;
     const WRITES: bool = false;
 
     async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Pulse> {
-        let since = forgiven_until(tx).await?;
-        let values = [text(&since), signed(self.window).into()];
-        let found: Vec<SharesRow> = rows(tx, LAST_SETTLED, values).await?;
-        let (mut results, mut accepted) = (0, 0);
-        for row in found {
-            if results >= self.window {
-                break;
-            }
-            results += unsigned(row.results);
-            accepted += unsigned(row.accepted);
-        }
+        let (results, accepted) = last_answers(tx, self.window).await?;
         let streak = streak(tx).await?;
         Ok(Pulse {
             streak: (streak.kind, unsigned(streak.count)),

@@ -272,6 +272,9 @@ impl Apply for RecordLate {
             return Ok(tally);
         }
         tally.accepted += as_u64(taken.len());
+        if !taken.is_empty() {
+            super::halts::note_accepted(tx, self.at).await?;
+        }
         self.take(tx, rules, &taken, &submission).await?;
         self.decide(tx, &taken, &noted).await?;
         self.finish(tx, before, after, &tally).await?;

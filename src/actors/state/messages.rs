@@ -78,6 +78,10 @@ macro_rules! messages {
     };
 }
 
+mod alerts;
+
+pub use alerts::*;
+
 messages! {
     // ---- runs and recovery ----
 

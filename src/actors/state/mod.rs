@@ -8,6 +8,7 @@
 //! `domain::page::next` or `domain::batch::next`, and every time from the message. (The stopwatch of
 //! `slow.rs` tells how long something took; nothing but the log hears of it.)
 
+pub mod alerts;
 pub mod audit;
 pub mod batch_desk;
 pub mod clearing;
@@ -195,6 +196,11 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("note prompts", batches::NOTE_PROMPTS),
     ("decide attempts", results::DECIDE_ATTEMPTS),
     ("last settled", halts::LAST_SETTLED),
+    ("jobs of models", turnaround::JOBS),
+    ("something to send", alerts::SENDABLE),
+    ("uncollected", alerts::UNCOLLECTED),
+    ("open alerts", alerts::OPEN),
+    ("due deliveries", alerts::DUE),
     ("open orders", orders::OPEN_ORDERS),
     ("age", orders::AGE),
     ("chain again", orders::carry::CHAIN_AGAIN),

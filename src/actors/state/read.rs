@@ -172,7 +172,9 @@ struct UnreachableRow {
     unreachable_since: String,
 }
 
-async fn unreachable(conn: &impl ConnectionTrait) -> StateResult<Vec<(BatchId, Timestamp)>> {
+pub(super) async fn unreachable(
+    conn: &impl ConnectionTrait,
+) -> StateResult<Vec<(BatchId, Timestamp)>> {
     let found: Vec<UnreachableRow> = rows(conn, UNREACHABLE, []).await?;
     let batches = found.into_iter().map(|row| {
         let since = instant("an unreachable batch", &row.unreachable_since)?;

@@ -27,6 +27,19 @@ pub(super) fn check(folder: &Path, free_bytes_min: u64) -> Result<(), SourceErro
     Ok(())
 }
 
+/// How much is free on the disk of a folder, or of the nearest one above it that is there.
+pub(super) fn free_bytes(folder: &Path) -> Result<u64, SourceError> {
+    let mut there = folder;
+    while !there.exists() {
+        match there.parent() {
+            Some(parent) if parent != Path::new("") => there = parent,
+            _ => break,
+        }
+    }
+    let found = statvfs(there).map_err(|error| fault(there, &error.into()))?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 fn blame_the_disk(error: SourceError) -> SourceError {
     SourceError {
         missing: false,

@@ -64,6 +64,13 @@ impl ResultSink for Filesystem {
         .await
     }
 
+    async fn free_bytes(&self) -> Option<u64> {
+        let folder = self.options.work_dir.clone();
+        let found = blocking(&folder.clone(), move || room::free_bytes(&folder)).await;
+        // Where it cannot be told, nothing else can be done with it either, and that is told there.
+        found.ok()
+    }
+
     async fn remove_leftovers(&self, keep: &[BatchId]) -> Result<u64, SourceError> {
         let keep: HashSet<PathBuf> = keep.iter().map(|batch| self.spool_path(batch)).collect();
         let options = Arc::clone(&self.options);

@@ -28,7 +28,7 @@ impl SecretText {
         SecretText(text.into())
     }
 
-    pub(super) fn reveal(&self) -> &str {
+    pub(in crate::adapters) fn reveal(&self) -> &str {
         &self.0
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::View;
 use super::text::{labelled, line};
+use crate::domain::alert::{Alert, AlertKind};
 use crate::report::words;
 
 /// Prints halts, alarms, and what is slowed down or late.
@@ -28,7 +29,21 @@ pub(super) fn print_alarms(view: &View<'_>, out: &mut impl Write) -> io::Result<
         let text = format!("batch {batch} cannot be seen for {age}; it is not sent again");
         labelled(screen, &alarm("ALARM"), &text, out)?;
     }
+    if let Some(facts) = view.facts {
+        // What stands above has its own line; the rest is what only the alerts know.
+        let rest = facts.alerts.iter().filter(|alert| !is_told(alert.kind));
+        let rest: Vec<Alert> = rest.cloned().collect();
+        crate::cli::alarms::print(&rest, screen, at, out)?;
+    }
     print_notes(view, out)
+}
+
+/// Whether a kind of alert has lines of its own.
+fn is_told(kind: AlertKind) -> bool {
+    matches!(
+        kind,
+        AlertKind::Halted | AlertKind::BatchUnreachable | AlertKind::ResultsUncollected
+    )
 }
 
 /// Not alarms, but no ordinary course either.

@@ -203,6 +203,7 @@ pub(super) fn of_facts(facts: &Facts) -> Value {
     let uncollected = desk.uncollected.iter();
     let uncollected = uncollected
         .map(|(batch, since)| json!({"batch_id": batch.as_str(), "since": since.to_string()}));
+    whole["alerts"] = crate::cli::alarms::as_json(&facts.alerts);
     whole["uncollected"] = uncollected.collect::<Vec<_>>().into();
     let stays = desk.stays.iter().map(|stay| {
         json!({

@@ -69,7 +69,7 @@ pub fn base_url(url: &str) -> Result<(), Complaint> {
     Ok(())
 }
 
-fn host(url: &str) -> &str {
+pub fn host(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or_default();
     if let Some(inner) = authority.strip_prefix('[') {

@@ -221,6 +221,31 @@ impl<'a> Reader<'a> {
         text
     }
 
+    /// A list of texts, none of them empty; empty when it is absent.
+    pub fn texts(&mut self, path: &str) -> Vec<String> {
+        let Some(value) = self.value(path) else {
+            return Vec::new();
+        };
+        let items = value.as_sequence().filter(|items| !items.is_empty());
+        let texts: Option<Vec<String>> = items.and_then(|items| {
+            let texts = items.iter().map(|item| item.as_str().map(str::to_owned));
+            texts.collect()
+        });
+        let is_good = |texts: &Vec<String>| {
+            texts
+                .iter()
+                .all(|text| !text.is_empty() && !text.contains('\0'))
+        };
+        texts.filter(is_good).unwrap_or_else(|| {
+            self.fault(
+                path,
+                "is not a list of texts".to_owned(),
+                "write it like [/usr/local/bin/notify, --urgent]",
+            );
+            Vec::new()
+        })
+    }
+
     pub fn filter(&mut self, path: &str) -> Option<LevelFilter> {
         let value = self.value(path)?;
         scope::read_filter(path, value)

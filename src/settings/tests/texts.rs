@@ -28,7 +28,17 @@ fn default_yaml() -> String {
                 continue;
             };
             let default = if default.is_empty() { "null" } else { default };
-            writeln!(text, "  # {doc}\n  {name}: {default}").unwrap();
+            let (name, indent) = match name.split_once('.') {
+                None => (name, "  "),
+                Some((below, name)) => {
+                    let heading = format!("  {below}:\n");
+                    if !text.contains(&heading) {
+                        text.push_str(&heading);
+                    }
+                    (name, "    ")
+                }
+            };
+            writeln!(text, "{indent}# {doc}\n{indent}{name}: {default}").unwrap();
         }
     }
     text
@@ -137,7 +147,7 @@ fn a_snapshot_can_be_read_again() {
     let settings = place.settings();
     let snapshot = settings.snapshot_yaml();
     for key in KEYS {
-        let name = key.path.split_once('.').unwrap().1;
+        let name = key.path.rsplit_once('.').unwrap().1;
         assert!(
             snapshot.contains(&format!("  {name}:")),
             "{name} is not in\n{snapshot}"

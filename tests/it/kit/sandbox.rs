@@ -205,6 +205,7 @@ impl Sandbox {
             sink: self.tree.clone(),
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
+            channels: Vec::new(),
         }
     }
 
@@ -574,5 +575,6 @@ fn plan(tree: &MemoryTree) -> Plan {
             brake: BRAKE,
             price: None,
         },
+        alerter: None,
     }
 }
