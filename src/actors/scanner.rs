@@ -50,6 +50,8 @@ pub struct ScannerOptions {
     pub layout: Layout,
     /// Whether a page may run without the context of a dead predecessor.
     pub skip_dead: bool,
+    /// Whether a page waits for the one before it at all.
+    pub chained: bool,
     /// What an output must pass to count.
     pub validator: Arc<Validator>,
 }
@@ -261,6 +263,7 @@ impl Look {
         let rules = scan::Rules {
             scope: self.options.token.clone(),
             skip_dead: self.options.skip_dead,
+            chained: self.options.chained,
         };
         for book in books {
             let labels = labels_of(book, &self.options.scope, &self.options.layout);

@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod dry_run;
 pub mod emulator;
 pub mod exit;
+pub mod explain;
 pub mod failures;
 pub mod init;
 pub mod logging;
@@ -15,6 +16,7 @@ pub mod resume;
 pub mod run;
 pub mod screen;
 pub mod select;
+pub mod shell;
 pub mod status;
 pub mod verify;
 
@@ -39,6 +41,7 @@ Examples:
   pagemill run --limit 20           try it on twenty pages
   pagemill run                      work until nothing is left to do
   pagemill status                   counts, live batches and cost, also while a run goes on
+  pagemill explain KEY              why this page is not running, and what would make it run
   pagemill resume                   submit again after a halt
   pagemill failures --summary       what went wrong, by type, and the newest failures
   pagemill verify                   hold outputs, history and counts against each other
@@ -80,6 +83,8 @@ pub enum Command {
     Emulator(emulator::EmulatorArgs),
     /// Show counts, live batches, remote bytes and cost
     Status(status::StatusArgs),
+    /// Say why a page is not running, and what would make it run
+    Explain(explain::ExplainArgs),
     /// Show what went wrong: failures by type, and the newest ones
     Failures(failures::FailuresArgs),
     /// Check key, model, clock, disk, folders, database and prompt; costs nothing

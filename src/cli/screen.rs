@@ -77,6 +77,29 @@ impl Screen {
         self.styled(text, Style::new().dim())
     }
 
+    /// A text as lines that end between words, where somebody reads it on a terminal; else as it is,
+    /// for whatever searches in it.
+    pub fn paragraph(&self, text: &str, out: &mut impl Write) -> io::Result<()> {
+        if !self.is_terminal {
+            return writeln!(out, "{text}");
+        }
+        let mut used = 0;
+        for word in text.split(' ') {
+            let width = console::measure_text_width(word);
+            if used > 0 && used + 1 + width > usize::from(self.width) {
+                writeln!(out)?;
+                used = 0;
+            }
+            if used > 0 {
+                write!(out, " ")?;
+                used += 1;
+            }
+            write!(out, "{word}")?;
+            used += width;
+        }
+        writeln!(out)
+    }
+
     /// An instant, how long ago it was and when: `3 h 5 min ago (2026-11-22T09:47:11Z)`.
     pub fn when(&self, then: Timestamp, now: Timestamp) -> String {
         let absolute = self.faint(&format!("({})", seconds(then)));

@@ -7,6 +7,7 @@ pub mod brake;
 pub mod cadence;
 pub mod cost;
 pub mod doctor;
+pub mod explain;
 pub mod pace;
 pub mod pack;
 pub mod poll;

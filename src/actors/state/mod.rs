@@ -8,6 +8,8 @@
 //! `domain::page::next` or `domain::batch::next`, and every time from the message.
 
 pub mod audit;
+pub mod desk_pages;
+pub mod desk_story;
 pub mod messages;
 pub mod open;
 pub mod read;
