@@ -44,6 +44,8 @@ async fn run(cli: &Cli) -> anyhow::Result<u8> {
         Command::Emulator(args) => cli::emulator::run(args).await,
         Command::Status(args) => cli::status::run(&cli.common, args, out).await,
         Command::Explain(args) => cli::explain::run(&cli.common, args, out).await,
+        Command::Show(args) => cli::show::run(&cli.common, args, out).await,
+        Command::Replay(args) => cli::replay::run(&cli.common, args, out).await,
         Command::Failures(args) => cli::failures::run(&cli.common, args, out).await,
         Command::Doctor(args) => cli::doctor::run(&cli.common, args, out).await,
         Command::Reconcile(args) => cli::reconcile::run(&cli.common, args, out).await,

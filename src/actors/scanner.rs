@@ -400,7 +400,8 @@ impl Look {
                         requeue.push((key, PageEvent::Requeued { cause }));
                     }
                     Err(fault) => {
-                        tracing::debug!(page.key = key.as_str(), reason = %fault, "page left alone");
+                        let reason = format_args!("{}: {fault}", scan::LeftAlone::ImageNotUsable);
+                        tracing::debug!(page.key = key.as_str(), reason = %reason, "page left alone");
                     }
                 }
             }

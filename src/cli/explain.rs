@@ -99,6 +99,27 @@ pub fn sentence(why: &Explanation, style: &Style<'_>) -> String {
     }
 }
 
+/// Prints the sentence. On a terminal the command to type has a line of its own, so that it can be
+/// copied whole.
+pub fn tell(
+    why: &Explanation,
+    screen: Screen,
+    now: Timestamp,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
+    let said = with_style(screen.without_colors(), now, |style| sentence(why, style));
+    let said = one_line(&said);
+    let command = shell::command(&why.remedy().command);
+    let words = said.strip_suffix(&command).filter(|_| screen.is_terminal);
+    match words.filter(|_| !command.is_empty()) {
+        Some(words) => {
+            screen.paragraph(0, words.trim_end(), out)?;
+            writeln!(out, "  {command}")
+        }
+        None => screen.paragraph(0, &said, out),
+    }
+}
+
 /// Words with instants relative and absolute.
 pub fn with_style<T>(screen: Screen, now: Timestamp, tell: impl FnOnce(&Style<'_>) -> T) -> T {
     tell(&Style {
@@ -120,13 +141,16 @@ struct Shown<'a> {
 
 impl Shown<'_> {
     fn print(&self, screen: Screen, out: &mut impl Write) -> std::io::Result<()> {
-        let said = with_style(screen, self.now, |style| sentence(self.why, style));
-        screen.paragraph(&one_line(&said), out)?;
+        let screen = screen.without_colors();
+        tell(self.why, screen, self.now, out)?;
         let Some(sheet) = self.sheet else {
             return Ok(());
         };
         writeln!(out)?;
-        let mut line = |name: &str, text: &str| writeln!(out, "  {name:<12} {}", one_line(text));
+        let mut line = |name: &str, text: &str| {
+            write!(out, "  {name:<12} ")?;
+            screen.paragraph(15, &one_line(text), out)
+        };
         let since = screen.when(sheet.since, self.now);
         line("stage", &format!("{}, {since}", sheet.stage))?;
         line("status", &sheet.status)?;

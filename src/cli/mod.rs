@@ -12,11 +12,13 @@ pub mod init;
 pub mod logging;
 pub mod progress;
 pub mod reconcile;
+pub mod replay;
 pub mod resume;
 pub mod run;
 pub mod screen;
 pub mod select;
 pub mod shell;
+pub mod show;
 pub mod status;
 pub mod verify;
 
@@ -42,6 +44,8 @@ Examples:
   pagemill run                      work until nothing is left to do
   pagemill status                   counts, live batches and cost, also while a run goes on
   pagemill explain KEY              why this page is not running, and what would make it run
+  pagemill show KEY                 its whole story; --request, --raw and --output word for word
+  pagemill replay                   how many rejected answers today's schema would take
   pagemill resume                   submit again after a halt
   pagemill failures --summary       what went wrong, by type, and the newest failures
   pagemill verify                   hold outputs, history and counts against each other
@@ -85,6 +89,10 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Say why a page is not running, and what would make it run
     Explain(explain::ExplainArgs),
+    /// Show the whole story of one page: files, history, attempts, failures, request, answer
+    Show(show::ShowArgs),
+    /// Judge stored answers once more, by today's schema; sends and changes nothing
+    Replay(replay::ReplayArgs),
     /// Show what went wrong: failures by type, and the newest ones
     Failures(failures::FailuresArgs),
     /// Check key, model, clock, disk, folders, database and prompt; costs nothing

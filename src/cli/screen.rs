@@ -78,19 +78,19 @@ impl Screen {
     }
 
     /// A text as lines that end between words, where somebody reads it on a terminal; else as it is,
-    /// for whatever searches in it.
-    pub fn paragraph(&self, text: &str, out: &mut impl Write) -> io::Result<()> {
+    /// for whatever searches in it. It begins in the column `indent`, and so do its further lines.
+    pub fn paragraph(&self, indent: usize, text: &str, out: &mut impl Write) -> io::Result<()> {
         if !self.is_terminal {
             return writeln!(out, "{text}");
         }
-        let mut used = 0;
+        let mut used = indent;
         for word in text.split(' ') {
             let width = console::measure_text_width(word);
-            if used > 0 && used + 1 + width > usize::from(self.width) {
-                writeln!(out)?;
-                used = 0;
+            if used > indent && used + 1 + width > usize::from(self.width) {
+                write!(out, "\n{:indent$}", "")?;
+                used = indent;
             }
-            if used > 0 {
+            if used > indent {
                 write!(out, " ")?;
                 used += 1;
             }
@@ -98,6 +98,14 @@ impl Screen {
             used += width;
         }
         writeln!(out)
+    }
+
+    /// The same without colors, for texts that are cut or cleaned afterwards.
+    pub fn without_colors(self) -> Self {
+        Screen {
+            colors: false,
+            ..self
+        }
     }
 
     /// An instant, how long ago it was and when: `3 h 5 min ago (2026-11-22T09:47:11Z)`.

@@ -20,5 +20,6 @@ mod limits;
 mod paths;
 mod reconcile;
 mod secrets;
+mod show;
 mod verify;
 mod whole;

@@ -321,3 +321,29 @@ pub async fn recipe(
         generation_config: row.generation_config,
     }))
 }
+
+#[derive(FromQueryResult)]
+struct AddressRow {
+    uri: String,
+    mime: String,
+}
+
+/// Address and type of a remote file, if the ledger has it.
+pub async fn address(
+    conn: &impl ConnectionTrait,
+    file: &RemoteName,
+) -> StateResult<Option<(String, String)>> {
+    let sql = "SELECT uri, mime FROM remote_files WHERE name = ?1";
+    let found: Option<AddressRow> = first(conn, sql, [text(file)]).await?;
+    Ok(found.map(|row| (row.uri, row.mime)))
+}
+
+/// The questions about one page, by name, so that a test can see how each is answered.
+pub const QUESTIONS: &[(&str, &str)] = &[
+    ("last move", LAST_MOVE),
+    ("holder", HOLDER),
+    ("names below", NAMES_BELOW),
+    ("pages near", PAGES_NEAR),
+    ("ahead", AHEAD),
+    ("uploaded", UPLOADED_TOTAL),
+];

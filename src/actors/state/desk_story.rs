@@ -73,10 +73,12 @@ pub async fn event_counts(
     conn: &impl ConnectionTrait,
     key: &RecordKey,
 ) -> StateResult<Vec<(String, u64)>> {
-    let sql = "SELECT event AS word, count(*) AS count FROM page_events
-               WHERE record_key = ?1 GROUP BY event ORDER BY 1";
-    counts(conn, sql, [text(key)]).await
+    counts(conn, EVENT_COUNTS, [text(key)]).await
 }
+
+const EVENT_COUNTS: &str = "
+    SELECT event AS word, count(*) AS count FROM page_events
+    WHERE record_key = ?1 GROUP BY event ORDER BY 1";
 
 /// One request for a page, with what became of its batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,6 +124,8 @@ pub struct AttemptLine {
 pub struct LedgerLine {
     pub uri: String,
     pub mime: String,
+    /// Empty where it is not known.
+    pub sha256: String,
     pub state: String,
     pub bytes: u64,
     pub expires_at: Timestamp,
@@ -142,6 +146,7 @@ struct AttemptRow {
     image_file: String,
     file_uri: Option<String>,
     file_mime: Option<String>,
+    file_sha256: Option<String>,
     file_state: Option<String>,
     file_bytes: Option<i64>,
     file_expires_at: Option<String>,
@@ -174,7 +179,7 @@ struct AttemptRow {
 const ATTEMPT_COLUMNS: &str = "
     a.record_key, a.attempt_number, a.batch_id, s.state, s.remote_name, s.recipe_hash, s.model,
     a.outcome, a.error_type, a.message, a.image_file, f.uri AS file_uri, f.mime AS file_mime,
-    f.state AS file_state, f.bytes AS file_bytes, f.expires_at AS file_expires_at,
+    f.sha256 AS file_sha256, f.state AS file_state, f.bytes AS file_bytes, f.expires_at AS file_expires_at,
     s.lines_sha256, s.lines_file, a.prompt_sha256, a.context_sha256, a.parameters,
     a.corrective_text, a.checks_failed, a.score, a.finish_reason, a.model_version,
     a.tokens_prompt, a.tokens_cached, a.tokens_candidates, a.tokens_thoughts, a.tokens_total,
@@ -187,17 +192,21 @@ const ATTEMPT_JOINS: &str = "
     LEFT JOIN remote_files AS f ON f.name = a.image_file
     LEFT JOIN reports AS r ON r.batch_id = a.batch_id";
 
+fn attempts_sql() -> String {
+    format!(
+        "SELECT {ATTEMPT_COLUMNS} FROM attempts AS a {ATTEMPT_JOINS}
+         WHERE a.record_key = ?1 ORDER BY a.attempt_number DESC, a.created_at DESC LIMIT ?2"
+    )
+}
+
 /// The attempts of a page, oldest first; the newest where there are more than `limit`.
 pub async fn attempts(
     conn: &impl ConnectionTrait,
     key: &RecordKey,
     limit: u64,
 ) -> StateResult<Vec<AttemptLine>> {
-    let sql = format!(
-        "SELECT {ATTEMPT_COLUMNS} FROM attempts AS a {ATTEMPT_JOINS}
-         WHERE a.record_key = ?1 ORDER BY a.attempt_number DESC, a.created_at DESC LIMIT ?2"
-    );
-    let found: Vec<AttemptRow> = rows(conn, &sql, [text(key), signed(limit).into()]).await?;
+    let found: Vec<AttemptRow> =
+        rows(conn, &attempts_sql(), [text(key), signed(limit).into()]).await?;
     let lines: StateResult<Vec<AttemptLine>> = found.into_iter().rev().map(attempt).collect();
     lines
 }
@@ -211,6 +220,7 @@ fn attempt(row: AttemptRow) -> StateResult<AttemptLine> {
         (Some(uri), Some(mime), Some(expires_at)) => Some(LedgerLine {
             uri,
             mime,
+            sha256: row.file_sha256.unwrap_or_default(),
             state: row.file_state.unwrap_or_default(),
             bytes: unsigned(row.file_bytes.unwrap_or(0)),
             expires_at: instant(&thing, &expires_at)?,
@@ -377,7 +387,13 @@ pub async fn answers(
     keys: &[RecordKey],
     which: Stored,
 ) -> StateResult<Vec<AttemptLine>> {
-    let sql = format!(
+    let list = json_list(keys.iter().map(RecordKey::as_str));
+    let found: Vec<AttemptRow> = rows(conn, &answers_sql(), [list, which.outcome().into()]).await?;
+    found.into_iter().map(attempt).collect()
+}
+
+fn answers_sql() -> String {
+    format!(
         "SELECT {ATTEMPT_COLUMNS}
          FROM json_each(?1) AS k
          CROSS JOIN attempts AS a ON a.record_key = k.value AND a.outcome = ?2
@@ -385,8 +401,16 @@ pub async fn answers(
          WHERE a.attempt_number = (SELECT max(m.attempt_number) FROM attempts AS m
                                    WHERE m.record_key = k.value AND m.outcome = ?2)
          ORDER BY a.record_key"
-    );
-    let list = json_list(keys.iter().map(RecordKey::as_str));
-    let found: Vec<AttemptRow> = rows(conn, &sql, [list, which.outcome().into()]).await?;
-    found.into_iter().map(attempt).collect()
+    )
+}
+
+/// The questions about one page, by name, so that a test can see how each is answered.
+pub fn questions() -> Vec<(&'static str, String)> {
+    vec![
+        ("events", EVENTS.to_owned()),
+        ("event counts", EVENT_COUNTS.to_owned()),
+        ("attempts", attempts_sql()),
+        ("failures", FAILURES.to_owned()),
+        ("answers", answers_sql()),
+    ]
 }

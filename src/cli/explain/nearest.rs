@@ -82,6 +82,11 @@ fn alike(wanted: &str, names: Vec<String>) -> Vec<(f64, String)> {
     if names.iter().any(|name| name == wanted) {
         return vec![(1.0, wanted.to_owned())];
     }
+    if wanted.is_empty() {
+        // The level was left out: any will do.
+        let any = names.into_iter().take(FOLLOWED);
+        return any.map(|name| (1.0, name)).collect();
+    }
     let lower = wanted.to_lowercase();
     let scored = names.into_iter().map(|name| {
         let score = strsim::jaro_winkler(&lower, &name.to_lowercase());
