@@ -146,6 +146,7 @@ impl Stage {
         let deaf = Deaf.start();
         let schema = json!({"type": "object", "required": ["text"]});
         let options = ScannerOptions {
+            window: None,
             run: RunId::from("run-1"),
             scope: Scope {
                 levels: vec![None; 4],

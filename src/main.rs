@@ -50,6 +50,15 @@ async fn run(cli: &Cli) -> anyhow::Result<u8> {
         Command::Doctor(args) => cli::doctor::run(&cli.common, args, out).await,
         Command::Reconcile(args) => cli::reconcile::run(&cli.common, args, out).await,
         Command::Verify(args) => cli::verify::run(&cli.common, args, out).await,
+        Command::Pause(args) => cli::pause::run(&cli.common, args, out).await,
+        Command::ClearFailures(args) => cli::pages::clear_failures(&cli.common, args, out).await,
+        Command::Redo(args) => cli::pages::redo(&cli.common, args, out).await,
+        Command::Skip(args) => cli::pages::skip(&cli.common, args, out).await,
+        Command::Unskip(args) => cli::pages::unskip(&cli.common, args, out).await,
+        Command::Priority(args) => cli::pages::priority(&cli.common, args, out).await,
+        Command::Note(args) => cli::pages::note(&cli.common, args, out).await,
+        Command::Batches(args) => cli::batches::run(&cli.common, args, out).await,
+        Command::Orders(args) => cli::orders::run(&cli.common, args, out).await,
         Command::Resume(args) => cli::resume::run(&cli.common, args, out).await,
         Command::Config(args) => {
             let today = Date::of(system_clock::now());

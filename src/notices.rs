@@ -10,8 +10,9 @@ use crate::domain::attempt::Tally;
 use crate::domain::batch::{AbandonCode, BatchEvent};
 use crate::domain::failure::ErrorType;
 use crate::domain::halt::HaltReason;
-use crate::domain::ids::{BatchId, RecordKey, RemoteName};
+use crate::domain::ids::{BatchId, OrderId, RecordKey, RemoteName};
 use crate::domain::image::ImageFault;
+use crate::domain::order::OrderKind;
 use crate::domain::time::Timestamp;
 use crate::ports::page_source::SourceError;
 
@@ -41,6 +42,22 @@ notices! {
     /// A look at the tree is over.
     ScanDone { pages: u64, oddities: u64 }
     info "labels scanned" { pages, oddities }
+
+    /// An operator's order about pages is carried out.
+    OrderDone<'a> { order: &'a OrderId, command: OrderKind, by: &'a str, pages: u64, message: &'a str }
+    info "order carried out" { order.id = %order, command = %command, by, pages, note = message }
+
+    /// The provider was asked to stop a job.
+    CancelSent<'a> { batch: &'a BatchId, remote: &'a RemoteName }
+    info "the provider was asked to stop a job; what it has done is collected" { batch.id = %batch, remote.name = %remote }
+
+    /// The provider could not be asked to stop a job.
+    CancelFailed<'a> { batch: &'a BatchId, message: &'a str }
+    warn "the provider could not be asked to stop a job; it is asked again" { batch.id = %batch, reason = message }
+
+    /// An output that is to be made again could not be put away.
+    OutputNotRetired<'a> { fault: &'a SourceError }
+    warn "an output could not become a revision; the order waits" { fault = %fault }
 
     /// A book whose outputs could not be seen or written.
     BookLeftAlone<'a> { path: &'a str, detail: &'a str }

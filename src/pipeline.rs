@@ -4,6 +4,7 @@
 pub mod from_settings;
 mod manifests;
 pub mod reconcile;
+mod stages;
 mod start_up;
 mod sweep;
 
@@ -15,21 +16,16 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use crate::actors::activity::{Root, answered};
-use crate::actors::batch_submitter::{
-    BatchSubmitter, BatchSubmitterOptions, BatchSubmitterPeers, BatchSubmitterPorts, LineWriter,
-    Prices,
-};
-use crate::actors::conductor::{Begin, Conductor, ConductorOptions, RunEnd, Stages, Stop};
-use crate::actors::poller::{Poller, PollerOptions, PollerPeers};
-use crate::actors::result_processor::{
-    ReportFacts, ResultProcessor, ResultProcessorOptions, ResultProcessorPeers,
-    ResultProcessorPorts,
-};
-use crate::actors::scanner::{Scanner, ScannerOptions, ScannerPeers};
+use crate::actors::batch_submitter::{BatchSubmitter, BatchSubmitterOptions, Prices};
+use crate::actors::conductor::{Begin, Conductor, ConductorOptions, RunEnd, Stop};
+use crate::actors::order_desk::{OrderDesk, OrderDeskOptions};
+use crate::actors::poller::{Poller, PollerOptions};
+use crate::actors::result_processor::{ReportFacts, ResultProcessor, ResultProcessorOptions};
+use crate::actors::scanner::{Scanner, ScannerOptions};
 use crate::actors::state::StateActor;
 use crate::actors::state::messages::{Close, FinishRun, RunStarted, RunStatus};
-use crate::actors::uploader::transfer::{Transfer, TransferOptions};
-use crate::actors::uploader::{Uploader, UploaderOptions, UploaderPeers, UploaderPorts};
+use crate::actors::uploader::transfer::TransferOptions;
+use crate::actors::uploader::{Uploader, UploaderOptions};
 use crate::domain::ids::{RunId, ScopeToken, Sha256Hex};
 use crate::domain::layout::Layout;
 use crate::ports::batch_api::BatchApi;
@@ -43,8 +39,10 @@ use crate::report;
 
 pub use start_up::StartError;
 
+use stages::start_stages;
 use start_up::{
-    file_prefix, open_run, prepare_disk, recover_state, refuse_other_keys, refuse_unknown,
+    begin_paused, file_prefix, open_run, prepare_disk, recover_state, refuse_other_keys,
+    refuse_unknown,
 };
 
 /// What a run needs from the world.
@@ -78,6 +76,9 @@ pub struct Plan {
     pub submitter: BatchSubmitterOptions,
     pub poller: PollerOptions,
     pub processor: ResultProcessorOptions,
+    pub order_desk: OrderDeskOptions,
+    /// Whether the run begins paused, until an operator resumes it.
+    pub begins_paused: bool,
 }
 
 /// The stages of a run, by address; for whoever wants to talk to one of them.
@@ -88,6 +89,7 @@ pub struct StageAddresses {
     pub submitter: Addr<BatchSubmitter>,
     pub poller: Addr<Poller>,
     pub processor: Addr<ResultProcessor>,
+    pub order_desk: Addr<OrderDesk>,
 }
 
 /// A run under way.
@@ -129,6 +131,9 @@ pub async fn start(
     refuse_unknown(&manifests::tidy(&world.sink, &state).await?)?;
     prepare_disk(&world, &state).await?;
     let started = open_run(&plan, &state, &*clock).await?;
+    if plan.begins_paused {
+        begin_paused(&state, &*clock).await?;
+    }
     let file_prefix = file_prefix(&plan.uploader.display_name_prefix, &started.first_run);
     plan.uploader.display_name_prefix = file_prefix.clone();
     plan.submitter.file_name_prefix = file_prefix.clone();
@@ -174,165 +179,6 @@ pub async fn start(
     })
 }
 
-/// Starts the stages last to first, so that each is given the addresses it needs at birth. The
-/// uploader is both near the beginning and at the end of the circle, so its address is taken from
-/// its own context before it is made.
-fn start_stages(
-    world: World,
-    plan: Plan,
-    state: &Addr<StateActor>,
-    conductor: &Addr<Conductor>,
-    root: &Root,
-) -> StageAddresses {
-    let transfer = Rc::new(Transfer::new(
-        plan.transfer.clone(),
-        Rc::clone(&world.files),
-        Rc::clone(&world.clock),
-    ));
-    let mut others = None;
-    let uploader = Uploader::create(|ctx| {
-        let uploader = ctx.address();
-        let scanner = start_scanner(&world, &plan, state, conductor, root, &uploader);
-        let processor = start_processor(&world, &plan, state, root, &scanner, &uploader);
-        let poller = start_poller(&world, &plan, state, root, &processor, &uploader);
-        let submitter = start_submitter(&world, &plan, state, root, &poller, &uploader, &transfer);
-        let peers = UploaderPeers {
-            state: state.clone(),
-            uploaded: submitter.clone().recipient(),
-        };
-        others = Some((scanner, submitter, poller, processor));
-        Uploader::new(
-            plan.uploader.clone(),
-            peers,
-            root.clone(),
-            UploaderPorts {
-                source: Rc::clone(&world.source),
-                files: Rc::clone(&world.files),
-                batches: Rc::clone(&world.batches),
-                clock: Rc::clone(&world.clock),
-                entropy: Rc::clone(&world.entropy),
-                transfer: Rc::clone(&transfer),
-            },
-        )
-    });
-    let (scanner, submitter, poller, processor) =
-        others.expect("the uploader's making starts the others");
-    StageAddresses {
-        scanner,
-        uploader,
-        submitter,
-        poller,
-        processor,
-    }
-}
-
-fn start_scanner(
-    world: &World,
-    plan: &Plan,
-    state: &Addr<StateActor>,
-    conductor: &Addr<Conductor>,
-    root: &Root,
-    uploader: &Addr<Uploader>,
-) -> Addr<Scanner> {
-    let peers = ScannerPeers {
-        state: state.clone(),
-        registered: uploader.clone().recipient(),
-        done: conductor.clone().recipient(),
-    };
-    let (source, clock) = (Rc::clone(&world.source), Rc::clone(&world.clock));
-    Scanner::new(plan.scanner.clone(), peers, root.clone(), source, clock).start()
-}
-
-fn start_processor(
-    world: &World,
-    plan: &Plan,
-    state: &Addr<StateActor>,
-    root: &Root,
-    scanner: &Addr<Scanner>,
-    uploader: &Addr<Uploader>,
-) -> Addr<ResultProcessor> {
-    let peers = ResultProcessorPeers {
-        state: state.clone(),
-        unlocked: scanner.clone().recipient(),
-        released: uploader.clone().recipient(),
-    };
-    let ports = ResultProcessorPorts {
-        source: Rc::clone(&world.source),
-        files: Rc::clone(&world.files),
-        batches: Rc::clone(&world.batches),
-        sink: Rc::clone(&world.sink),
-        clock: Rc::clone(&world.clock),
-    };
-    let validator = Arc::clone(&plan.validator);
-    let report = Rc::new(|facts: &ReportFacts| report::batch::markdown(&report_facts(facts)));
-    ResultProcessor::new(
-        plan.processor.clone(),
-        peers,
-        root.clone(),
-        ports,
-        validator,
-        report,
-    )
-    .start()
-}
-
-fn start_poller(
-    world: &World,
-    plan: &Plan,
-    state: &Addr<StateActor>,
-    root: &Root,
-    processor: &Addr<ResultProcessor>,
-    uploader: &Addr<Uploader>,
-) -> Addr<Poller> {
-    let peers = PollerPeers {
-        state: state.clone(),
-        ready: processor.clone().recipient(),
-        released: uploader.clone().recipient(),
-    };
-    let (batches, clock) = (Rc::clone(&world.batches), Rc::clone(&world.clock));
-    let entropy = Rc::clone(&world.entropy);
-    Poller::new(
-        plan.poller.clone(),
-        peers,
-        root.clone(),
-        batches,
-        clock,
-        entropy,
-    )
-    .start()
-}
-
-fn start_submitter(
-    world: &World,
-    plan: &Plan,
-    state: &Addr<StateActor>,
-    root: &Root,
-    poller: &Addr<Poller>,
-    uploader: &Addr<Uploader>,
-    transfer: &Rc<Transfer>,
-) -> Addr<BatchSubmitter> {
-    let peers = BatchSubmitterPeers {
-        state: state.clone(),
-        submitted: poller.clone().recipient(),
-        released: uploader.clone().recipient(),
-    };
-    let ports = BatchSubmitterPorts {
-        batches: Rc::clone(&world.batches),
-        source: Rc::clone(&world.source),
-        sink: Rc::clone(&world.sink),
-        clock: Rc::clone(&world.clock),
-        entropy: Rc::clone(&world.entropy),
-        transfer: Rc::clone(transfer),
-    };
-    let writer = LineWriter::new(
-        Arc::clone(&plan.recipe),
-        plan.layout.clone(),
-        plan.chained,
-        plan.prices.clone(),
-    );
-    BatchSubmitter::new(plan.submitter.clone(), peers, root.clone(), ports, writer).start()
-}
-
 /// What the report of a settled batch tells.
 pub fn report_facts(facts: &ReportFacts) -> report::batch::Facts {
     let ReportFacts {
@@ -369,48 +215,6 @@ pub fn report_facts(facts: &ReportFacts) -> report::batch::Facts {
                 stage: page.stage,
             })
             .collect(),
-    }
-}
-
-impl StageAddresses {
-    fn for_root(&self) -> Stages {
-        let StageAddresses {
-            scanner,
-            uploader,
-            submitter,
-            poller,
-            processor,
-        } = self;
-        Stages {
-            rescan: scanner.clone().recipient(),
-            // What is ready, then what the jobs offer now.
-            collectors: vec![
-                (processor.clone().recipient(), processor.clone().recipient()),
-                (poller.clone().recipient(), poller.clone().recipient()),
-                (processor.clone().recipient(), processor.clone().recipient()),
-            ],
-            // Collection is ticked before uploads, so that start-up collects before it uploads.
-            ticks: vec![
-                processor.clone().recipient(),
-                poller.clone().recipient(),
-                submitter.clone().recipient(),
-                uploader.clone().recipient(),
-            ],
-            drains: vec![
-                scanner.clone().recipient(),
-                uploader.clone().recipient(),
-                submitter.clone().recipient(),
-                poller.clone().recipient(),
-                processor.clone().recipient(),
-            ],
-            leaves: vec![
-                scanner.clone().recipient(),
-                uploader.clone().recipient(),
-                submitter.clone().recipient(),
-                poller.clone().recipient(),
-                processor.clone().recipient(),
-            ],
-        }
     }
 }
 

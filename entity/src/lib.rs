@@ -13,6 +13,7 @@ pub mod failure_logs;
 pub mod halts;
 pub mod inflight_records;
 pub mod late_jobs;
+pub mod orders;
 pub mod paces;
 pub mod page_events;
 pub mod pages;

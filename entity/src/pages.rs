@@ -37,6 +37,11 @@ pub struct Model {
     pub output_bytes: Option<i64>,
     pub created_at: String,
     pub updated_at: String,
+    pub priority_set: i64,
+    pub priority_at: Option<String>,
+    pub left_out: Option<String>,
+    pub window_name: Option<String>,
+    pub arrived_at: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -8,6 +8,7 @@ pub use super::failure_logs::Entity as FailureLogs;
 pub use super::halts::Entity as Halts;
 pub use super::inflight_records::Entity as InflightRecords;
 pub use super::late_jobs::Entity as LateJobs;
+pub use super::orders::Entity as Orders;
 pub use super::paces::Entity as Paces;
 pub use super::page_events::Entity as PageEvents;
 pub use super::pages::Entity as Pages;

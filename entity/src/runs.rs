@@ -19,6 +19,9 @@ pub struct Model {
     pub ended_at: Option<String>,
     pub created_at: String,
     pub updated_at: String,
+    pub window_since: Option<String>,
+    pub window_until: Option<String>,
+    pub window_name: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -62,6 +62,9 @@ pub struct Model {
     pub unreachable_since: Option<String>,
     pub tokens_estimated: Option<i64>,
     pub results_missing_since: Option<String>,
+    pub wish: Option<String>,
+    pub wish_order: Option<String>,
+    pub cancel_sent_at: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

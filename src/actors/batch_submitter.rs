@@ -17,8 +17,9 @@ use super::disk_pause::DiskPause;
 use super::ending::ReleaseRules;
 use super::hint::{BatchSubmitted, PagesReleased, PagesUploaded, Tick};
 use super::state::StateActor;
-use super::state::messages::BatchRow;
+use super::state::messages::{BatchRow, StateError};
 use super::uploader::transfer::Transfer;
+use super::wish::{Fulfilled, WishDesk};
 use crate::decide::pack::Limits;
 use crate::decide::retry::CreateRules;
 use crate::domain::halt::HaltReason;
@@ -190,6 +191,11 @@ impl BatchSubmitter {
         if let Some(reason) = found.disk {
             self.disk.begin(&reason, now);
         }
+        for row in found.given_up {
+            if self.busy.is_free(&row.batch) {
+                self.give_up(row, ctx);
+            }
+        }
         for row in found.due {
             if self.disk.holds(now) || self.busy.len() >= self.desk.options.submissions_max {
                 break;
@@ -255,6 +261,39 @@ impl BatchSubmitter {
             }
             stage.activity.end();
         }));
+    }
+
+    /// Ends a batch that the provider does not have, or perhaps has, because an operator wants it.
+    fn give_up(&mut self, row: BatchRow, ctx: &mut Context<Self>) {
+        let batch = row.batch.clone();
+        self.busy.begin(batch.clone());
+        self.activity.begin();
+        let desk = Rc::clone(&self.desk);
+        let work = async move {
+            let wishes = WishDesk {
+                state: desk.peers.state.clone(),
+                batches: None,
+                clock: Rc::clone(&desk.ports.clock),
+                release: desk.options.release,
+                brake: desk.options.brake,
+            };
+            let fulfilled = wishes.fulfill(&row).await?;
+            desk.remove_spool(&row.batch).await;
+            Ok(fulfilled)
+        };
+        ctx.spawn(work.into_actor(self).map(
+            move |end: Result<Fulfilled, StateError>, stage, ctx| {
+                stage.busy.end(&batch);
+                match end {
+                    Err(error) => stage.activity.fail(error, ctx),
+                    Ok(Fulfilled::Forgotten { released }) => {
+                        stage.submission_done(batch, SubmissionEnd::Ended { released }, ctx);
+                    }
+                    Ok(Fulfilled::LivesOn | Fulfilled::Failed(_)) => {}
+                }
+                stage.activity.end();
+            },
+        ));
     }
 
     fn submission_done(&mut self, batch: BatchId, end: SubmissionEnd, ctx: &mut Context<Self>) {

@@ -15,6 +15,7 @@ use super::disk_pause::DiskPause;
 use super::hint::{Contact, Drain, Idle, Leave, Rescan, ScanDone, StageGone, Tick, Trouble};
 use super::state::StateActor;
 use super::state::messages::{ListWork, StateError, WorkLeft};
+use crate::domain::halt::HaltReason;
 use crate::domain::time::Timestamp;
 use crate::notices;
 use crate::ports::clock::Clock;
@@ -265,8 +266,9 @@ impl Conductor {
 
     /// A halt that waits for an operator ends the run once nothing is left to collect.
     fn halted_for_good(&self, work: &WorkLeft) -> Option<RunEnd> {
-        let mut halts = work.halts.iter();
-        let halt = halts.find(|halt| !halt.reason.ends_by_itself())?;
+        // Whoever pauses a run wants it to be there when it is resumed.
+        let waits = |reason: HaltReason| !reason.ends_by_itself() && reason != HaltReason::Paused;
+        let halt = work.halts.iter().find(|halt| waits(halt.reason))?;
         let under_way = work.uploading + work.validating + (work.live_batches - work.planned);
         let over = under_way == 0 && self.quiet_beats >= QUIET_BEATS;
         (over && !self.nothing_left(work)).then(|| RunEnd::Halted {

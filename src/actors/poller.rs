@@ -13,6 +13,7 @@ use super::ending::ReleaseRules;
 use super::hint::{BatchSubmitted, PagesReleased, ResultsReady, Tick};
 use super::state::StateActor;
 use super::state::messages::{BatchRow, LateJob, ListBatches, ListLate};
+use super::wish;
 use crate::decide::cadence;
 use crate::domain::batch::{BatchStage, BatchState};
 use crate::domain::ids::{BatchId, RemoteName};
@@ -154,10 +155,9 @@ impl Poller {
             if self.busy.len() >= self.options.polls_max {
                 return;
             }
-            let due = self
-                .cadence
-                .get(&row.batch)
-                .is_none_or(|cadence| cadence.due <= now);
+            let due = self.cadence.get(&row.batch).is_none_or(|cadence| {
+                cadence.due <= now || (cadence.failures == 0 && wish::is_pending(&row))
+            });
             if due && self.busy.is_free(&row.batch) {
                 self.poll(row, ctx);
             }

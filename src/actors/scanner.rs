@@ -19,6 +19,7 @@ use crate::decide::scan;
 use crate::domain::ids::{RecordKey, RunId, ScopeToken, Sha256Hex};
 use crate::domain::layout::Layout;
 use crate::domain::page::{PageEvent, PageStage, RequeueCause};
+use crate::domain::window::Window;
 use crate::notices;
 use crate::ports::clock::Clock;
 use crate::ports::page_source::{
@@ -27,6 +28,7 @@ use crate::ports::page_source::{
 use crate::prompt::Validator;
 
 mod rows;
+mod windows;
 
 use rows::{add_changes, group_by_book};
 pub use rows::{known_of, labels_of};
@@ -54,6 +56,8 @@ pub struct ScannerOptions {
     pub chained: bool,
     /// What an output must pass to count.
     pub validator: Arc<Validator>,
+    /// Which labels belong to the run, by when they arrived; all without one.
+    pub window: Option<Window>,
 }
 
 /// Whom a scanner talks to.
@@ -259,14 +263,18 @@ impl Look {
     ) -> ScanChanges {
         let mut known = group_by_book(known);
         let mut changes = ScanChanges::default();
+        let mut unread = HashSet::new();
         let mut to_judge = Vec::new();
         let rules = scan::Rules {
             scope: self.options.token.clone(),
             skip_dead: self.options.skip_dead,
             chained: self.options.chained,
         };
+        let mut arrived = Vec::new();
         for book in books {
-            let labels = labels_of(book, &self.options.scope, &self.options.layout);
+            let in_window = self.in_window(book, &mut arrived, &mut unread, seen).await;
+            let (scope, layout) = (&self.options.scope, &self.options.layout);
+            let labels = labels_of(book, scope, layout, in_window.as_deref());
             seen.pages += labels.iter().filter(|label| label.in_scope).count() as u64;
             let of_book = known.remove(&book.book).unwrap_or_default();
             let found = scan::compare(&labels, &of_book, &rules, |key, why| {
@@ -274,9 +282,9 @@ impl Look {
             });
             add_changes(book, found, &mut changes, &mut to_judge);
         }
-        let mut unread = HashSet::new();
         changes.requeue = self.really_gone(changes.requeue, &mut unread, seen).await;
         changes.adopt = self.judge(to_judge, &mut unread, seen).await;
+        changes.arrived = self.booked(&changes, arrived);
         // A book with an output that the disk does not give now is left as it is: taken for missing,
         // the output would be paid for again.
         rows::leave_out(&mut changes, &unread);

@@ -10,12 +10,15 @@ use super::exit;
 use crate::actors::scanner::{known_of, labels_of};
 use crate::actors::state::open::OpenError;
 use crate::actors::state::read;
+use crate::adapters::filesystem::Filesystem;
 use crate::decide::cost;
 use crate::decide::scan::{self, Known, Label, LeftAlone};
 use crate::domain::ids::RecordKey;
 use crate::domain::page::PageStage;
+use crate::domain::window::Window;
 use crate::pipeline::from_settings;
-use crate::ports::page_source::{Found, PageSource};
+use crate::ports::page_source::{BookListing, Found, PageSource};
+use crate::prompt::Recipe;
 use crate::report::words;
 use crate::settings::Settings;
 
@@ -33,7 +36,12 @@ struct Counted {
 }
 
 /// Runs the command; gives the exit code.
-pub async fn run(settings: &Settings, as_json: bool, out: &mut impl Write) -> anyhow::Result<u8> {
+pub async fn run(
+    settings: &Settings,
+    window: Option<&Window>,
+    as_json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<u8> {
     let recipe = match from_settings::recipe(settings) {
         Ok(recipe) => recipe,
         Err(fault) => {
@@ -46,15 +54,8 @@ pub async fn run(settings: &Settings, as_json: bool, out: &mut impl Write) -> an
         Err(OpenError::Missing { .. }) => None,
         Err(fault) => return Err(fault.into()),
     };
-    let counted = count(settings, state.as_ref()).await?;
-    let price = from_settings::price(settings, crate::adapters::system_clock::now())?;
-    let input = settings.batch.tokens_per_image + recipe.prompt_template.len() as u64 / 4;
-    let worst = price
-        .as_ref()
-        .zip(settings.model.max_output_tokens())
-        .map(|(price, output)| {
-            cost::reserve_nanos(price, counted.to_run * input, counted.to_run, output)
-        });
+    let counted = count(settings, window, state.as_ref()).await?;
+    let worst = worst_nanos(settings, &recipe, counted.to_run)?;
     let batches = counted
         .to_run
         .div_ceil(settings.execution.batch_size_limit.max(1));
@@ -103,6 +104,14 @@ pub async fn run(settings: &Settings, as_json: bool, out: &mut impl Write) -> an
     Ok(exit::DONE)
 }
 
+/// The most that this many pages can cost, where the model has a price and a limit.
+fn worst_nanos(settings: &Settings, recipe: &Recipe, pages: u64) -> anyhow::Result<Option<u64>> {
+    let price = from_settings::price(settings, crate::adapters::system_clock::now())?;
+    let input = settings.batch.tokens_per_image + recipe.prompt_template.len() as u64 / 4;
+    let priced = price.as_ref().zip(settings.model.max_output_tokens());
+    Ok(priced.map(|(price, output)| cost::reserve_nanos(price, pages * input, pages, output)))
+}
+
 impl Counted {
     fn book(&mut self, labels: &[Label], known: &[Known], rules: &scan::Rules) {
         let mut in_flight: HashSet<&RecordKey> = HashSet::new();
@@ -114,7 +123,7 @@ impl Counted {
                     in_flight.insert(key);
                 }
                 LeftAlone::Dead | LeftAlone::ImageNotUsable | LeftAlone::InReview => self.dead += 1,
-                LeftAlone::WaitsFor(_) | LeftAlone::OutOfScope => {}
+                LeftAlone::WaitsFor(_) | LeftAlone::OutOfScope | LeftAlone::LeftOut => {}
             }
         });
         let judged: HashSet<&RecordKey> = compared.outputs_to_judge.iter().collect();
@@ -150,14 +159,25 @@ impl Counted {
     }
 }
 
+/// Which labels of a book arrived in the window; those that cannot be looked at did not.
+async fn inside(tree: &Filesystem, book: &BookListing, window: &Window) -> Vec<bool> {
+    let keys = book.labels.iter().map(|label| label.key.clone()).collect();
+    let arrivals = tree.arrivals(keys).await;
+    let inside = arrivals
+        .iter()
+        .map(|arrival| arrival.as_ref().is_ok_and(|at| window.holds(*at)));
+    inside.collect()
+}
+
 async fn count(
     settings: &Settings,
+    window: Option<&Window>,
     state: Option<&sea_orm::DatabaseConnection>,
 ) -> anyhow::Result<Counted> {
     let tree = from_settings::filesystem(settings);
     let scope = settings.scope();
     let rules = scan::Rules {
-        scope: settings.scope_token(),
+        scope: from_settings::windowed(settings.scope_token(), window),
         skip_dead: from_settings::skip_dead(settings),
         chained: settings.execution.context == crate::settings::Context::Chain,
     };
@@ -173,7 +193,12 @@ async fn count(
                     continue;
                 }
             };
-            let labels = labels_of(&book, &scope, &settings.paths.layout);
+            let in_window = match window {
+                Some(window) => Some(inside(&tree, &book, window).await),
+                None => None,
+            };
+            let layout = &settings.paths.layout;
+            let labels = labels_of(&book, &scope, layout, in_window.as_deref());
             let known = match state {
                 Some(state) => {
                     read::pages_of_books(state, std::slice::from_ref(&book.book)).await?

@@ -1,5 +1,6 @@
 //! The command line: parse, ask, print. No decisions.
 
+pub mod batches;
 pub mod config;
 pub mod demo;
 pub mod doctor;
@@ -10,6 +11,10 @@ pub mod explain;
 pub mod failures;
 pub mod init;
 pub mod logging;
+pub mod order;
+pub mod orders;
+pub mod pages;
+pub mod pause;
 pub mod progress;
 pub mod reconcile;
 pub mod replay;
@@ -101,8 +106,26 @@ pub enum Command {
     Reconcile(reconcile::ReconcileArgs),
     /// Hold the state against itself and against the files; --fix repairs what is safe
     Verify(verify::VerifyArgs),
-    /// End what keeps submission halted; the next run submits again
+    /// Upload and submit nothing until it is resumed; what was sent is collected
+    Pause(pause::PauseArgs),
+    /// End a pause, or what else keeps submission halted
     Resume(resume::ResumeArgs),
+    /// Let failure counts begin anew, and send dead pages again
+    ClearFailures(pages::ClearFailuresArgs),
+    /// Run done pages again; their outputs are kept as revisions
+    Redo(pages::RedoArgs),
+    /// Leave pages out
+    Skip(pages::SkipArgs),
+    /// Put pages that were left out back on the work list
+    Unskip(pages::UnskipArgs),
+    /// Send pages before, or after, the others
+    Priority(pages::PriorityArgs),
+    /// Write a remark into a page's history
+    Note(pages::NoteArgs),
+    /// List live and past batches, show one, stop or give up one
+    Batches(batches::BatchesArgs),
+    /// Show what operators told pagemill to do, when and why
+    Orders(orders::OrdersArgs),
     /// Check, show or describe the configuration
     Config(config::ConfigArgs),
     /// Write a commented starter configuration, prompt and schema

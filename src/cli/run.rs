@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use actix::Actor;
+use actix::{Actor, Addr};
 use clap::Args;
 use indicatif::MultiProgress;
 
@@ -12,10 +12,11 @@ use super::{Common, ScopeArgs, dry_run, exit, logging};
 use crate::actors::activity::answered;
 use crate::actors::conductor::{Mode, RunEnd};
 use crate::actors::state::StateActor;
-use crate::actors::state::messages::{Summarize, Summary};
+use crate::actors::state::messages::{StateError, Summarize, Summary};
 use crate::actors::state::open::{OpenError, StateOptions};
 use crate::domain::ids::RunId;
 use crate::domain::page::PageStage;
+use crate::domain::window::Window;
 use crate::pipeline::from_settings::{self, PlanError, RunRequest};
 use crate::pipeline::{self, Plan, Running, StartError};
 use crate::report::words;
@@ -29,6 +30,8 @@ Examples:
   pagemill run --states Alabama --year-start 1849 --year-end 1852
   pagemill run --where school='Howard College'
   pagemill run --once                          from cron: collect, top up, exit
+  pagemill run --window 2025-01-23             only labels that arrived on that day (UTC)
+  pagemill run --run-id january --since 2025-01-01 --until 2025-02-01 --zone Europe/Berlin
 
 The run can be stopped at any time, by a signal or worse, and started again.")]
 pub struct RunArgs {
@@ -47,6 +50,18 @@ pub struct RunArgs {
     /// Continue the run of this id, or begin one under it
     #[arg(long, value_name = "ID")]
     pub run_id: Option<String>,
+    /// Only labels that arrived on this day, such as 2025-01-23
+    #[arg(long, value_name = "DATE", conflicts_with_all = ["since", "until"])]
+    pub window: Option<String>,
+    /// Only labels that arrived at this instant or date, or later
+    #[arg(long, value_name = "WHEN", requires = "until")]
+    pub since: Option<String>,
+    /// Only labels that arrived before this instant or date
+    #[arg(long, value_name = "WHEN", requires = "since")]
+    pub until: Option<String>,
+    /// The time zone of --window, and of the dates of --since and --until
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    pub zone: String,
     /// A name for this run, for people
     #[arg(long, value_name = "TEXT")]
     pub label: Option<String>,
@@ -55,6 +70,21 @@ pub struct RunArgs {
     /// Print JSON instead of text (with --dry-run, and for the summary at the end)
     #[arg(long)]
     pub json: bool,
+}
+
+impl RunArgs {
+    /// The window that the flags name, if they do; says what is wrong with it, and gives the exit code.
+    pub fn window(&self) -> Result<Option<Window>, u8> {
+        let window = match (&self.window, &self.since, &self.until) {
+            (Some(date), _, _) => Window::day(date, &self.zone),
+            (None, Some(since), Some(until)) => Window::between(since, until, &self.zone),
+            _ => return Ok(None),
+        };
+        window.map(Some).map_err(|fault| {
+            eprintln!("{fault}");
+            exit::USAGE
+        })
+    }
 }
 
 /// Runs the command; gives the exit code.
@@ -83,7 +113,10 @@ pub async fn run(common: &Common, args: &RunArgs, out: &mut impl Write) -> anyho
         return Ok(exit::CONFIGURATION);
     }
     if args.dry_run || settings.execution.dry_run {
-        return dry_run::run(&settings, args.json, out).await;
+        return match args.window() {
+            Ok(window) => dry_run::run(&settings, window.as_ref(), args.json, out).await,
+            Err(code) => Ok(code),
+        };
     }
     on_settings(&settings, args, &bars, out).await
 }
@@ -105,7 +138,12 @@ pub async fn on_settings(
     bars: &MultiProgress,
     out: &mut impl Write,
 ) -> anyhow::Result<u8> {
+    let window = match args.window() {
+        Ok(window) => window,
+        Err(code) => return Ok(code),
+    };
     let request = RunRequest {
+        window,
         run: args.run_id.as_deref().map(RunId::from),
         label: args.label.clone(),
         mode: Some(match (args.watch, args.once) {
@@ -122,25 +160,16 @@ pub async fn on_settings(
             return Ok(exit::CONFIGURATION);
         }
     };
-    let state = StateActor::open(StateOptions {
-        path: settings.state.sqlite_file.clone(),
-        unlock_behind_dead: from_settings::skip_dead(settings),
-    })
-    .await;
-    let state = match state {
-        Ok(state) => state.start(),
-        Err(fault) => {
-            eprintln!("{fault}");
-            return Ok(match fault {
-                OpenError::InUse { .. } => exit::IN_USE,
-                _ => exit::FAILED,
-            });
-        }
+    let state = match open_state(settings).await {
+        Ok(state) => state,
+        Err(code) => return Ok(code),
     };
     let scope = plan.scope.clone();
     let running = match pipeline::start(world, plan, state.clone()).await {
         Ok(running) => running,
-        Err(fault @ StartError::OtherKey { .. }) => {
+        Err(
+            fault @ (StartError::OtherKey { .. } | StartError::State(StateError::OtherRun { .. })),
+        ) => {
             eprintln!("{fault}");
             return Ok(exit::CONFIGURATION);
         }
@@ -168,6 +197,22 @@ pub async fn on_settings(
     let code = exit::of(&end);
     summarize(&end, summary.as_ref(), code, settings, args.json, out)?;
     Ok(code)
+}
+
+/// Takes the state of a project; says why that cannot be done, and gives the exit code for it.
+pub async fn open_state(settings: &Settings) -> Result<Addr<StateActor>, u8> {
+    let state = StateActor::open(StateOptions {
+        path: settings.state.sqlite_file.clone(),
+        unlock_behind_dead: from_settings::skip_dead(settings),
+    })
+    .await;
+    state.map(StateActor::start).map_err(|fault| {
+        eprintln!("{fault}");
+        match fault {
+            OpenError::InUse { .. } => exit::IN_USE,
+            _ => exit::FAILED,
+        }
+    })
 }
 
 fn prepare(settings: &Settings, request: RunRequest) -> Result<(Plan, pipeline::World), PlanError> {

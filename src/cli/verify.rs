@@ -28,6 +28,7 @@ mod fix;
 mod outputs;
 mod print;
 mod restore;
+mod windows;
 
 use findings::Findings;
 
@@ -157,6 +158,7 @@ impl Look<'_> {
         audit::end_snapshot(snapshot).await?;
         let outputs = outputs::check(self, &mut findings).await?;
         let raw_files = files::check(self, &mut findings).await?;
+        windows::check(self, &mut findings).await?;
         Ok(Outcome {
             looked,
             outputs,

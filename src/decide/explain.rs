@@ -283,7 +283,10 @@ fn reason(facts: &Facts<'_>) -> Reason {
         stage,
         PageStage::Uploading | PageStage::Batched | PageStage::Validating | PageStage::Completed
     );
-    if !at_work && !facts.has_label && matches!(stage, PageStage::Discovered | PageStage::Skipped) {
+    if !facts.has_label
+        && !facts.page.left_out
+        && matches!(stage, PageStage::Discovered | PageStage::Skipped)
+    {
         return Reason::LabelGone;
     }
     if !at_work && !facts.in_scope {
@@ -293,14 +296,10 @@ fn reason(facts: &Facts<'_>) -> Reason {
         Need::Runs => waits(facts),
         Need::JudgeOutput => Reason::OutputToRead,
         Need::Again(RequeueCause::OutputVanished) => Reason::OutputGone,
-        Need::Again(_) if facts.moved_by == LABEL_VANISHED => Reason::LabelBack,
-        Need::Again(_) => Reason::LeftOut(facts.status.clone()),
+        Need::Again(_) => Reason::LabelBack,
         Need::LeftAlone(why) => left_alone(why, facts),
     }
 }
-
-/// The event by which a page is left out because its label is gone.
-const LABEL_VANISHED: &str = "label_vanished";
 
 fn left_alone(why: LeftAlone<'_>, facts: &Facts<'_>) -> Reason {
     match why {
@@ -313,6 +312,7 @@ fn left_alone(why: LeftAlone<'_>, facts: &Facts<'_>) -> Reason {
         },
         LeftAlone::ImageNotUsable => Reason::ImageNotUsable(facts.image.clone()),
         LeftAlone::InReview => Reason::InReview(facts.status.clone()),
+        LeftAlone::LeftOut => Reason::LeftOut(facts.status.clone()),
         LeftAlone::OutOfScope => Reason::OutOfScope,
         LeftAlone::WaitsFor(before) => Reason::WaitsForPage {
             before: before.clone(),

@@ -28,6 +28,8 @@ pub struct Known {
     pub chain_ahead: u32,
     pub scope: Option<ScopeToken>,
     pub dead_for: Option<ErrorType>,
+    /// Whether an operator left it out.
+    pub left_out: bool,
 }
 
 /// What the comparison is made by.
@@ -59,6 +61,7 @@ pub enum LeftAlone<'a> {
     Dead,
     ImageNotUsable,
     InReview,
+    LeftOut,
     WaitsFor(&'a RecordKey),
     OutOfScope,
 }
@@ -71,6 +74,7 @@ impl fmt::Display for LeftAlone<'_> {
             Self::Dead => f.write_str("dead"),
             Self::ImageNotUsable => f.write_str("image missing or not usable"),
             Self::InReview => f.write_str("in review"),
+            Self::LeftOut => f.write_str("left out by an operator"),
             Self::WaitsFor(key) => write!(f, "waits for page {}", key.page()),
             Self::OutOfScope => f.write_str("out of scope"),
         }
@@ -101,12 +105,15 @@ pub fn compare<'a>(
 ) -> Comparison {
     let known_by_key: HashMap<&RecordKey, &Known> =
         known.iter().map(|page| (&page.key, page)).collect();
-    let stages: HashMap<&RecordKey, PageStage> =
-        known.iter().map(|page| (&page.key, page.stage)).collect();
     let ahead = chain_lengths(labels);
+    let is_done = |label: &Label| {
+        let known = known_by_key.get(&label.key);
+        label.has_output && known.is_some_and(|page| page.stage == PageStage::Completed)
+    };
+    // A page that is not in scope is waited for by nobody; one that is done gives its context.
     let by_number: BTreeMap<u32, &Label> = labels
         .iter()
-        .filter(|label| label.in_scope)
+        .filter(|label| label.in_scope || is_done(label))
         .map(|label| (label.number, label))
         .collect();
     let mut found = Comparison::default();
@@ -124,7 +131,7 @@ pub fn compare<'a>(
             number: label.number,
             predecessor: before.map(|label| label.key.clone()),
             waits_for: before
-                .filter(|label| must_wait(label, &stages, rules))
+                .filter(|label| must_wait(label, known_by_key.get(&label.key).copied(), rules))
                 .map(|label| label.key.clone()),
             chain_ahead: ahead.get(&label.number).copied().unwrap_or(0),
         };
@@ -149,11 +156,12 @@ pub fn compare<'a>(
 }
 
 /// Whether the page after `label` has to wait for it.
-fn must_wait(label: &Label, stages: &HashMap<&RecordKey, PageStage>, rules: &Rules) -> bool {
-    match stages.get(&label.key) {
+fn must_wait(label: &Label, known: Option<&Known>, rules: &Rules) -> bool {
+    match known.map(|page| page.stage) {
         // A completed page whose output is gone runs again, and its successor waits again.
         Some(PageStage::Completed) => !label.has_output,
         Some(PageStage::Dead | PageStage::Review) => !rules.skip_dead,
+        Some(PageStage::Skipped) if known.is_some_and(|page| page.left_out) => !rules.skip_dead,
         Some(
             PageStage::Discovered
             | PageStage::Uploading
@@ -218,6 +226,7 @@ pub fn need(page: &Known, has_output: bool, chained: bool) -> Need<'_> {
         }
         PageStage::Dead => Need::LeftAlone(LeftAlone::Dead),
         PageStage::Review => Need::LeftAlone(LeftAlone::InReview),
+        PageStage::Skipped if page.left_out => Need::LeftAlone(LeftAlone::LeftOut),
         // It was left out because its label was gone; here is the label.
         PageStage::Skipped => Need::Again(RequeueCause::LabelReturned),
         PageStage::Uploading | PageStage::Uploaded | PageStage::Batched | PageStage::Validating => {
@@ -302,6 +311,7 @@ mod tests {
             chain_ahead: 0,
             scope: Some(ScopeToken::from("scope")),
             dead_for: None,
+            left_out: false,
         }
     }
 

@@ -41,6 +41,8 @@ words! {
         FailureLoggedTwice => "failure logged twice",
         /// A page is not dead although its failures are spent.
         RetriesSpent => "retries spent",
+        /// A page is booked to the window of a run that its label did not arrive in.
+        WindowDrift => "window drift",
         /// The output folder is not there, or holds nothing at all.
         OutputFolderEmpty => "output folder empty",
         /// A completed page without its file.
@@ -121,6 +123,7 @@ impl FindingKind {
             | Self::FailureCountDiffers
             | Self::FailureNotLogged
             | Self::FailureLoggedTwice
+            | Self::WindowDrift
             | Self::OutputFolderEmpty
             | Self::OutputMissing
             | Self::OutputBroken
@@ -164,6 +167,10 @@ impl FindingKind {
             }
             Self::RetriesSpent => {
                 "it is sent once more at most; execution.max_retries was lowered, or a row changed"
+            }
+            Self::WindowDrift => {
+                "somebody wrote to the database by hand, or the label was changed after its page was \
+                 booked: look at `pagemill runs show` and at the label; what was paid for stays valid"
             }
             Self::OutputFolderEmpty => {
                 "is the folder mounted, and paths.output_dir right? Nothing is requeued on such \

@@ -23,6 +23,8 @@ words! {
         NothingAccepted => "nothing_accepted",
         /// The first batch of a recipe did not do well enough for the rest to follow.
         Pilot => "pilot",
+        /// An operator paused it.
+        Paused => "paused",
     }
 }
 
@@ -34,9 +36,11 @@ impl HaltReason {
             Self::Key | Self::Permission | Self::Billing | Self::SpendCap | Self::DailyQuota => {
                 true
             }
-            Self::IdenticalFailures | Self::AcceptRate | Self::NothingAccepted | Self::Pilot => {
-                false
-            }
+            Self::IdenticalFailures
+            | Self::AcceptRate
+            | Self::NothingAccepted
+            | Self::Pilot
+            | Self::Paused => false,
         }
     }
 
@@ -51,6 +55,7 @@ impl HaltReason {
             Self::IdenticalFailures | Self::AcceptRate | Self::NothingAccepted | Self::Pilot => {
                 "look at `pagemill failures`, mend the cause, then `pagemill resume`"
             }
+            Self::Paused => "`pagemill resume` ends it",
         }
     }
 }

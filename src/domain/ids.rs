@@ -58,6 +58,10 @@ name! {
     BatchId
 }
 name! {
+    /// An operator's order: a UUIDv7.
+    OrderId
+}
+name! {
     /// One run of the pipeline: a UUIDv7, or what the operator gave.
     RunId
 }

@@ -130,6 +130,8 @@ pub enum PageEvent {
     Adopted { output: Sha256Hex },
     /// The label is gone from the work list.
     LabelVanished,
+    /// An operator left it out.
+    LeftOut,
     /// Back to the work list.
     Requeued { cause: RequeueCause },
 }
@@ -154,6 +156,7 @@ impl PageEvent {
             Self::Rejected { .. } => "rejected",
             Self::Adopted { .. } => "adopted",
             Self::LabelVanished => "label_vanished",
+            Self::LeftOut => "left_out",
             Self::Requeued { .. } => "requeued",
         }
     }
@@ -161,6 +164,18 @@ impl PageEvent {
 
 /// The word that `page_events.event` holds for the registration of a page.
 pub const SEEN: &str = "seen";
+
+words! {
+    /// What stands in a page's history without moving it.
+    Remark {
+        /// An operator's note.
+        Noted => "noted",
+        /// An operator gave it another priority.
+        Prioritized => "prioritized",
+        /// An operator cleared its failures; it was not dead.
+        FailuresCleared => "failures_cleared",
+    }
+}
 
 /// An event that its state does not know. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -177,7 +192,11 @@ pub fn next(state: &PageState, event: &PageEvent) -> Result<PageState, IllegalTr
     use PageState as S;
     let after = match (state, event) {
         (S::Discovered { .. }, E::UploadStarted) => S::Uploading,
-        (S::Discovered { .. }, E::LabelVanished) => S::Skipped,
+        (S::Discovered { .. }, E::LabelVanished)
+        | (
+            S::Discovered { .. } | S::Uploaded { .. } | S::Dead { .. } | S::Review { .. },
+            E::LeftOut,
+        ) => S::Skipped,
         (
             S::Discovered { .. }
             | S::Uploaded { .. }

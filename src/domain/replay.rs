@@ -4,7 +4,7 @@
 use super::failure::ErrorType;
 use super::ids::{BatchId, RemoteName, Sha256Hex};
 use super::page::{
-    Afterwards, PageEvent, PageStage, PageState, RequeueCause, SEEN, StoredImage, next,
+    Afterwards, PageEvent, PageStage, PageState, Remark, RequeueCause, SEEN, StoredImage, next,
 };
 use super::time::Timestamp;
 
@@ -70,6 +70,7 @@ impl Replay {
         };
         let lawful = match self.stage {
             None => event == SEEN && to_stage == PageStage::Discovered,
+            Some(from) if Remark::parse(event).is_some() => from == to_stage,
             Some(from) => steps.has(from, event, to_stage),
         };
         (!lawful).then(|| {
@@ -159,6 +160,7 @@ fn events() -> Vec<PageEvent> {
         rejected(Afterwards::Review),
         PageEvent::Adopted { output },
         PageEvent::LabelVanished,
+        PageEvent::LeftOut,
         PageEvent::Requeued {
             cause: RequeueCause::Operator,
         },
@@ -185,6 +187,16 @@ mod tests {
         let started = ("discovered", "upload_started", "uploading");
         check(&[seen], "discovered", None);
         check(&[seen, started], "uploading", None);
+        check(
+            &[seen, ("discovered", "noted", "discovered")],
+            "discovered",
+            None,
+        );
+        check(
+            &[seen, ("discovered", "noted", "skipped")],
+            "skipped",
+            Some("no event 'noted' leads from discovered to skipped"),
+        );
         check(&[], "dead", Some("the page is dead and has no history"));
         check(
             &[seen],

@@ -5,17 +5,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix::Addr;
+
 use super::{Plan, World};
 use crate::actors::batch_submitter::{BatchSubmitterOptions, Prices};
 use crate::actors::blocking::sha256;
 use crate::actors::brake::Brake;
 use crate::actors::conductor::{ConductorOptions, Mode};
 use crate::actors::ending::ReleaseRules;
+use crate::actors::order_desk::{Clerk, OrderDeskOptions};
 use crate::actors::poller::PollerOptions;
 use crate::actors::result_processor::{JudgeRules, ResultProcessorOptions};
 use crate::actors::scanner::ScannerOptions;
+use crate::actors::state::StateActor;
 use crate::actors::uploader::UploaderOptions;
 use crate::actors::uploader::transfer::TransferOptions;
+use crate::actors::wish::WishDesk;
 use crate::adapters::filesystem::{Filesystem, FilesystemOptions};
 use crate::adapters::gemini::{CHUNK_BYTES, GeminiClient, GeminiOptions, OptionsError, SecretText};
 use crate::adapters::os_entropy::OsEntropy;
@@ -29,6 +34,8 @@ use crate::decide::steps::RetrySteps;
 use crate::decide::storage;
 use crate::domain::ids::{KeyFingerprint, RunId, ScopeToken};
 use crate::domain::time::Timestamp;
+use crate::domain::window::Window;
+use crate::ports::batch_api::BatchApi;
 use crate::ports::entropy::Entropy;
 use crate::prompt::{PromptError, Recipe, RecipeRequest, Registry};
 use crate::settings::{Context, OnDeadPredecessor, Settings, SettingsError, prices};
@@ -42,6 +49,8 @@ pub struct RunRequest {
     pub mode: Option<Mode>,
     /// The most pages this run may claim.
     pub pages_max: Option<u64>,
+    /// Which labels belong to it, by when they arrived; all without one.
+    pub window: Option<Window>,
 }
 
 /// Settings that cannot be run.
@@ -173,7 +182,7 @@ impl Plan {
                 .run
                 .clone()
                 .unwrap_or_else(|| RunId::from(OsEntropy.unique_id(now))),
-            scope: settings.scope_token(),
+            scope: windowed(settings.scope_token(), request.window.as_ref()),
             chained: settings.execution.context == Context::Chain,
             key_fingerprint: settings.api_key.as_ref().map_or_else(
                 || KeyFingerprint::from("none"),
@@ -193,12 +202,16 @@ impl Plan {
             validator: Arc::clone(&recipe.validator),
             prices: prices_of_lines(settings, shared.price.clone()),
             conductor: conductor(settings, &shared, &request),
-            scanner: scanner(settings, &shared, &recipe),
+            scanner: scanner(settings, &shared, &recipe, request.window.clone()),
             transfer: transfer(settings, &shared),
             uploader: uploader(settings, &shared, &request),
             submitter: submitter(settings, &shared),
             poller: poller(settings),
             processor: processor(settings, &shared),
+            order_desk: OrderDeskOptions {
+                low_priority_max: settings.execution.low_priority_max,
+            },
+            begins_paused: !settings.execution.recovers_by_itself,
             recipe,
         })
     }
@@ -231,8 +244,25 @@ fn conductor(settings: &Settings, shared: &Shared, request: &RunRequest) -> Cond
     }
 }
 
-fn scanner(settings: &Settings, shared: &Shared, recipe: &Recipe) -> ScannerOptions {
+/// A run with a window works on the pages that were booked to it and on no others.
+pub fn windowed(scope: ScopeToken, window: Option<&Window>) -> ScopeToken {
+    match window {
+        None => scope,
+        Some(window) => {
+            let both = format!("{scope} {} {}", window.since, window.until);
+            ScopeToken::new(&sha256(both.as_bytes()).as_str()[..scope.as_str().len()])
+        }
+    }
+}
+
+fn scanner(
+    settings: &Settings,
+    shared: &Shared,
+    recipe: &Recipe,
+    window: Option<Window>,
+) -> ScannerOptions {
     ScannerOptions {
+        window,
         run: shared.run.clone(),
         scope: settings.scope(),
         token: shared.scope.clone(),
@@ -334,6 +364,26 @@ fn poller(settings: &Settings) -> PollerOptions {
         late_interval: batch.late_look,
         release: release(settings),
         brake: brake(settings),
+    }
+}
+
+/// Who carries out orders where no run is under way. Without a key the provider is not asked for
+/// anything: what needs it waits for the next run.
+pub fn clerk(settings: &Settings, state: Addr<StateActor>) -> Clerk {
+    let batches = client(settings).ok().map(|client| {
+        let client: Rc<dyn BatchApi> = Rc::new(client);
+        client
+    });
+    Clerk {
+        wishes: WishDesk {
+            state,
+            batches,
+            clock: Rc::new(SystemClock),
+            release: release(settings),
+            brake: brake(settings),
+        },
+        sink: Rc::new(filesystem(settings)),
+        beside_stages: false,
     }
 }
 

@@ -303,7 +303,7 @@ async fn uncounted_outputs(
             if book.outputs.is_empty() {
                 continue;
             }
-            let with_output: HashSet<RecordKey> = labels_of(&book, &scope, &plan.layout)
+            let with_output: HashSet<RecordKey> = labels_of(&book, &scope, &plan.layout, None)
                 .into_iter()
                 .filter(|label| label.has_output)
                 .map(|label| label.key)

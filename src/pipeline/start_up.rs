@@ -8,11 +8,12 @@ use crate::actors::activity::answered;
 use crate::actors::blocking::sha256;
 use crate::actors::state::StateActor;
 use crate::actors::state::messages::{
-    ApplyRecovery, BatchRow, ListBatches, ListInterrupted, RecipeRow, RunStarted, StartRun,
+    ApplyRecovery, BatchRow, Halt, ListBatches, ListInterrupted, RecipeRow, RunStarted, StartRun,
     StateError, Summarize,
 };
 use crate::decide::recover;
 use crate::domain::batch::BatchStage;
+use crate::domain::halt::HaltReason;
 use crate::domain::ids::{BatchId, KeyFingerprint};
 use crate::domain::page::PageStage;
 use crate::notices;
@@ -138,11 +139,25 @@ pub(super) async fn open_run(
             generation_config: recipe.generation_config.to_string(),
         },
         scope: plan.scope.clone(),
+        window: plan.scanner.window.clone(),
         config_snapshot: plan.config_snapshot.clone(),
         config_sha256: plan.config_sha256.clone(),
         at: clock.now(),
     };
     answered(state.send(message).await)
+}
+
+/// Lets nothing be sent before an operator has had a look.
+pub(super) async fn begin_paused(
+    state: &Addr<StateActor>,
+    clock: &dyn Clock,
+) -> Result<(), StateError> {
+    let halt = Halt {
+        reason: HaltReason::Paused,
+        message: "recovery.auto is off: have a look at `pagemill status`, then resume".to_owned(),
+        at: clock.now(),
+    };
+    answered(state.send(halt).await).map(|_is_new| ())
 }
 
 /// Tidies the work folder, and tells the sink whether there should be outputs. What the disk does

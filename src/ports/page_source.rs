@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::domain::ids::RecordKey;
 use crate::domain::image::{ImageFacts, ImageFault};
 pub use crate::domain::selection::LevelFilter;
+use crate::domain::time::Timestamp;
 
 /// A failed read of our own files.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -103,6 +104,10 @@ pub trait PageSource {
     /// Lists folders; never looks at files one by one. Fails only when the label folder itself
     /// cannot be listed, or is empty, as it is when its file system is not mounted.
     async fn walk(&self, scope: &Scope) -> Result<Box<dyn Walk>, SourceError>;
+
+    /// When labels arrived: the instants of their last change, in the order of the arguments. Looks at
+    /// files one by one, which only a run with a window asks for.
+    async fn arrivals(&self, keys: Vec<RecordKey>) -> Vec<Result<Timestamp, SourceError>>;
 
     /// The text of a label.
     async fn label(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError>;

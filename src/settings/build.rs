@@ -127,6 +127,11 @@ fn execution(reader: &mut Reader<'_>) -> Execution {
         truncated_tokens_percent: reader.small("execution.truncated_tokens_percent"),
         truncated_tokens_max: reader.integer("execution.truncated_tokens_max"),
         refused_temperature_step: reader.small("execution.refused_temperature_step"),
+        low_priority_max: match reader.integer("execution.low_priority_hours") {
+            0 => None,
+            hours => Some(Duration::from_secs(hours * HOUR)),
+        },
+        recovers_by_itself: reader.bool("recovery.auto"),
     }
 }
 

@@ -106,6 +106,10 @@ pub struct Execution {
     pub truncated_tokens_max: u64,
     /// In hundredths.
     pub refused_temperature_step: u32,
+    /// None: for ever.
+    pub low_priority_max: Option<Duration>,
+    /// Whether a run goes on by itself when it starts.
+    pub recovers_by_itself: bool,
 }
 
 /// The model and what it is told beside the prompt.

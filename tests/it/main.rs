@@ -5,6 +5,7 @@ mod batch_submitter;
 mod disk;
 mod field_notes;
 mod kit;
+mod orders;
 mod pipeline;
 mod poller;
 mod props;

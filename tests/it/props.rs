@@ -322,6 +322,7 @@ proptest! {
                 waits_for: None,
                 chain_ahead: 0,
                 scope: None,
+                left_out: false,
                 dead_for: None,
             }));
         }

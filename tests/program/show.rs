@@ -160,6 +160,35 @@ fn explain_says_in_one_sentence_what_keeps_a_page_and_what_to_type() {
 }
 
 #[test]
+fn s2_23_what_operators_did_stands_in_explain_and_in_the_story() {
+    let world = finished();
+    let waits = page(WAITS);
+    let by = ["--by", "anna", "--yes"];
+    let order = |words: &[&str]| world.run_to(0, &[words, &by].concat());
+    let why = ["--reason", "a blank page"];
+    order(&[&["skip", "--key", &waits][..], &why].concat());
+    let said = world.run_to(0, &["explain", &waits]).out;
+    let sentence = said.lines().next().unwrap();
+    let unskip = format!("to let it run: pagemill unskip --key '{waits}'");
+    assert!(sentence.ends_with(&unskip), "{sentence}");
+    assert!(
+        sentence.contains(" is left out by an operator, anna: a blank page; "),
+        "{sentence}"
+    );
+    order(&["unskip", "--key", &waits]);
+    world.run_to(0, &["note", &waits, "ask Ben", "--by", "anna"]);
+    let told = world.run_to(0, &["show", &waits]);
+    told.assert_says(&["left out by anna: a blank page", "noted by anna: ask Ben"]);
+
+    world.run_to(0, &["pause", "--reason", "a holiday", "--by", "anna"]);
+    order(&["redo", "--key", &page(DONE)]);
+    let why = world.run_to(0, &["explain", &page(DONE), "--json"]).json();
+    assert_eq!(why["reason"], "halted", "{why}");
+    assert_eq!(why["remedy"], "to go on");
+    assert_eq!(why["command"], json!(["pagemill", "resume"]));
+}
+
+#[test]
 fn explain_follows_a_page_into_its_batch_beside_a_run() {
     let world = World::new(&WorldOptions {
         latency_ms: 600_000,

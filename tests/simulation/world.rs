@@ -12,6 +12,7 @@ use pagemill::actors::batch_submitter::{BatchSubmitterOptions, Prices};
 use pagemill::actors::brake::Brake;
 use pagemill::actors::conductor::{ConductorOptions, Mode};
 use pagemill::actors::ending::ReleaseRules;
+use pagemill::actors::order_desk::OrderDeskOptions;
 use pagemill::actors::poller::PollerOptions;
 use pagemill::actors::result_processor::{JudgeRules, ResultProcessorOptions};
 use pagemill::actors::scanner::ScannerOptions;
@@ -219,6 +220,10 @@ fn plan(settings: &Settings, layout: &Layout) -> Plan {
         expired_pause: Duration::from_secs(600),
     };
     Plan {
+        order_desk: OrderDeskOptions {
+            low_priority_max: Some(Duration::from_secs(24 * 3600)),
+        },
+        begins_paused: false,
         run: run.clone(),
         run_label: None,
         scope: scope.clone(),
@@ -249,6 +254,7 @@ fn plan(settings: &Settings, layout: &Layout) -> Plan {
             pages_max: None,
         },
         scanner: ScannerOptions {
+            window: None,
             run: run.clone(),
             scope: Scope {
                 levels: vec![None, None],

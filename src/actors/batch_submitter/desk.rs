@@ -13,6 +13,7 @@ use crate::decide::pack::{self, Candidate, Limits, Packed, Timing};
 use crate::domain::batch::{BatchStage, BatchState};
 use crate::domain::halt::HaltReason;
 use crate::domain::ids::BatchId;
+use crate::domain::order::Wish;
 use crate::domain::time::Timestamp;
 use crate::notices;
 
@@ -20,6 +21,8 @@ use crate::notices;
 pub(super) struct Found {
     pub due: Vec<BatchRow>,
     pub doubted: Vec<BatchRow>,
+    /// Batches that an operator gave up before the provider had them.
+    pub given_up: Vec<BatchRow>,
     /// Why nothing is submitted.
     pub halts: Vec<HaltRow>,
     /// Why pages could not be measured for a batch, if our own disk is at fault.
@@ -158,12 +161,18 @@ impl Desk {
         let mut found = Found {
             due: Vec::new(),
             doubted: Vec::new(),
+            given_up: Vec::new(),
             halts,
             disk,
         };
         let halted = !found.halts.is_empty();
         for row in live {
             match &row.state {
+                BatchState::Planned { .. } | BatchState::InDoubt { .. }
+                    if row.wish.is_some_and(Wish::forgets) =>
+                {
+                    found.given_up.push(row);
+                }
                 BatchState::Planned { not_before } => {
                     if !halted && not_before.is_none_or(|at| at <= now) {
                         found.due.push(row);

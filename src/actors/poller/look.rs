@@ -12,6 +12,7 @@ use crate::actors::state::StateActor;
 use crate::actors::state::messages::{
     BatchRow, ListMembers, MarkUnreachable, RecordPoll, StateError,
 };
+use crate::actors::wish::{self, Fulfilled, WishDesk};
 use crate::decide::poll::{self, Seen};
 use crate::domain::batch::{AbandonCode, BatchEvent};
 use crate::domain::failure::{ApiError, Next};
@@ -49,6 +50,20 @@ pub(super) struct Look {
 
 impl Look {
     pub async fn run(self) -> Result<Looked, StateError> {
+        if wish::is_pending(&self.row) {
+            match self.wishes().fulfill(&self.row).await? {
+                Fulfilled::LivesOn => {}
+                Fulfilled::Forgotten { released } => return Ok(Looked::Ended { released }),
+                Fulfilled::Failed(error) => {
+                    notices::CancelFailed {
+                        batch: &self.row.batch,
+                        message: &error.message,
+                    }
+                    .emit();
+                    return Ok(Looked::Failed(error));
+                }
+            }
+        }
         let remote = match self.batches.batch(&self.remote).await {
             Ok(remote) => remote,
             Err(error) => match self.not_seen(&error).await? {
@@ -93,6 +108,16 @@ impl Look {
                 .emit();
                 Ok(Looked::Ready)
             }
+        }
+    }
+
+    fn wishes(&self) -> WishDesk {
+        WishDesk {
+            state: self.state.clone(),
+            batches: Some(Rc::clone(&self.batches)),
+            clock: Rc::clone(&self.clock),
+            release: self.options.release,
+            brake: self.options.brake,
         }
     }
 

@@ -9,20 +9,28 @@ use crate::domain::layout::Layout;
 use crate::domain::page::PageEvent;
 use crate::ports::page_source::{BookListing, Scope};
 
-/// The labels of a book as the rules see them.
-pub fn labels_of(book: &BookListing, scope: &Scope, layout: &Layout) -> Vec<Label> {
+/// The labels of a book as the rules see them. `in_window` says of each whether it arrived in the window
+/// of the run, where there is one.
+pub fn labels_of(
+    book: &BookListing,
+    scope: &Scope,
+    layout: &Layout,
+    in_window: Option<&[bool]>,
+) -> Vec<Label> {
     let page_filter = scope
         .levels
         .get(layout.book_depth())
         .and_then(Option::as_ref);
     book.labels
         .iter()
-        .map(|label| {
+        .enumerate()
+        .map(|(place, label)| {
             let page = label.key.page();
+            let arrived = in_window.is_none_or(|window| window.get(place) == Some(&true));
             Label {
                 key: label.key.clone(),
                 number: label.number,
-                in_scope: page_filter.is_none_or(|filter| filter.admits(page)),
+                in_scope: arrived && page_filter.is_none_or(|filter| filter.admits(page)),
                 has_output: book
                     .outputs
                     .binary_search_by(|output| output.as_str().cmp(page))
@@ -43,6 +51,7 @@ pub fn known_of(page: KnownPage) -> Known {
         chain_ahead,
         scope,
         dead_for,
+        left_out,
     } = page;
     Known {
         key,
@@ -52,6 +61,7 @@ pub fn known_of(page: KnownPage) -> Known {
         chain_ahead,
         scope,
         dead_for,
+        left_out,
     }
 }
 
@@ -142,7 +152,11 @@ pub(super) fn leave_out(changes: &mut ScanChanges, books: &HashSet<String>) {
         label_vanished,
         rechain,
         rescope,
+        arrived,
     } = changes;
+    if let Some((_window, labels)) = arrived {
+        labels.retain(|(key, _at)| stays(key));
+    }
     register.retain(|page| stays(&page.key));
     adopt.retain(|output| stays(&output.key));
     requeue.retain(|(key, _event)| stays(key));

@@ -103,6 +103,9 @@ impl AdoptBatch {
         at: Timestamp,
     ) -> StateResult<()> {
         let row = runs::ActiveModel {
+            window_since: Set(None),
+            window_until: Set(None),
+            window_name: Set(None),
             run_id: Set(run.to_string()),
             label: Set(Some(NOTE.to_owned())),
             status: Set(RunStatus::Stopped.as_str().to_owned()),

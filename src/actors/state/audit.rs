@@ -88,6 +88,32 @@ struct CompletedRow {
     held: i64,
 }
 
+#[derive(FromQueryResult)]
+struct BookedRow {
+    record_key: String,
+    arrived_at: String,
+}
+
+/// The next pages that are booked to a window, by key, with when their labels arrived.
+pub async fn booked_pages(
+    conn: &impl ConnectionTrait,
+    after: &str,
+    limit: u64,
+) -> StateResult<Vec<(RecordKey, String)>> {
+    let found: Vec<BookedRow> = rows(
+        conn,
+        "SELECT record_key, arrived_at FROM pages
+         WHERE record_key > ?1 AND window_name IS NOT NULL AND arrived_at IS NOT NULL
+         ORDER BY record_key LIMIT ?2",
+        [after.into(), signed(limit).into()],
+    )
+    .await?;
+    let pages = found.into_iter();
+    Ok(pages
+        .map(|row| (RecordKey::from(row.record_key), row.arrived_at))
+        .collect())
+}
+
 /// The next completed pages by key.
 pub async fn completed_pages(
     conn: &impl ConnectionTrait,

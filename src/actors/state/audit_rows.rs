@@ -103,6 +103,11 @@ fn page_and_batch(key: &str, batch: &str) -> (RecordKey, BatchId) {
 
 const PROMISES: &[Promise] = &[
     Promise {
+        kind: FindingKind::WindowDrift,
+        breaches: OUTSIDE_WINDOW,
+        repair: nothing,
+    },
+    Promise {
         kind: FindingKind::HeldByClosedBatch,
         breaches: HELD_BY_CLOSED,
         repair: |key, batch| {
@@ -467,3 +472,13 @@ const RETRIES_SPENT: &str = "
     FROM failure_counts AS c JOIN pages AS p ON p.record_key = c.record_key
     WHERE c.count > ?1 AND p.stage NOT IN ('dead','review','skipped','completed')
     ORDER BY p.record_key LIMIT 20000";
+
+/// Every run of one window has the same ends.
+const OUTSIDE_WINDOW: &str = "
+    SELECT p.record_key AS thing, NULL AS other,
+           'arrived at ' || p.arrived_at || ', outside of the window ' || p.window_name AS detail
+    FROM pages AS p
+    WHERE p.window_name IS NOT NULL
+      AND NOT EXISTS (SELECT 1 FROM runs AS r WHERE r.window_name = p.window_name
+                      AND p.arrived_at >= r.window_since AND p.arrived_at < r.window_until)
+    ORDER BY p.record_key";

@@ -33,7 +33,13 @@ pub struct PageSheet {
     pub number: u32,
     pub stage: PageStage,
     pub status: String,
+    /// As an operator set it: 1 is high, -1 is low.
     pub priority: i64,
+    /// An operator's reason to leave it out.
+    pub left_out: Option<String>,
+    /// The window that it is booked to, and when its label arrived.
+    pub window: Option<String>,
+    pub arrived_at: Option<Timestamp>,
     pub scope: Option<ScopeToken>,
     pub run: Option<RunId>,
     pub recipe: Option<RecipeHash>,
@@ -110,7 +116,8 @@ fn sheet(row: pages::Model, moved: Option<MoveRow>, failures: u64) -> StateResul
         levels,
         number: small(row.page_number),
         stage: word(&thing, &row.stage, PageStage::parse)?,
-        priority: row.priority,
+        priority: row.priority_set,
+        arrived_at: when(&row.arrived_at)?,
         chain_ahead: small(row.chain_ahead),
         not_before: when(&row.not_before)?,
         error: error
@@ -131,6 +138,8 @@ fn sheet(row: pages::Model, moved: Option<MoveRow>, failures: u64) -> StateResul
         moved_by: moved.map(|moved| moved.event).unwrap_or_default(),
         failures,
         status: row.status,
+        left_out: row.left_out,
+        window: row.window_name,
         scope: row.scope.map(ScopeToken::from),
         run: row.run_id.map(RunId::from),
         recipe: row.recipe_hash.map(RecipeHash::from),

@@ -8,14 +8,17 @@ use crate::domain::attempt::{FailureDetail, Tally, Verdict};
 use crate::domain::batch::{BatchEvent, BatchState};
 use crate::domain::halt::{HaltReason, Pulse, Standing};
 use crate::domain::ids::{
-    BatchId, KeyFingerprint, RecipeHash, RecordKey, RemoteName, RunId, ScopeToken, Sha256Hex,
+    BatchId, KeyFingerprint, OrderId, RecipeHash, RecordKey, RemoteName, RunId, ScopeToken,
+    Sha256Hex,
 };
 use crate::domain::late::{LateEvent, LateState};
 use crate::domain::manifest::{BatchManifest, JobFound};
+use crate::domain::order::{Effects, KeptOrder, Order, OrderState, Signature};
 use crate::domain::pace::Pace;
 use crate::domain::page::{IllegalTransition, PageEvent};
 use crate::domain::remote::{RemoteOutput, RemoteStats};
 use crate::domain::time::Timestamp;
+use crate::domain::window::Window;
 
 mod brakes;
 mod repairs;
@@ -42,6 +45,15 @@ pub enum StateError {
     /// who comes when the state is being closed hears of it.
     #[error("the disk of the database is at fault: {0}")]
     Disk(String),
+    /// A run is one recipe and one window.
+    #[error(
+        "run '{run}' was begun with another {what} ({theirs}): give this one another id, or none"
+    )]
+    OtherRun {
+        run: RunId,
+        what: &'static str,
+        theirs: String,
+    },
     #[error("database: {0}")]
     Db(String),
     #[error("the state is closed")]
@@ -69,12 +81,14 @@ macro_rules! messages {
 messages! {
     // ---- runs and recovery ----
 
-    /// Opens a run, or continues it when the id is known. Stores the recipe if it is new.
+    /// Opens a run, or continues it when the id is known; a known run with another recipe or another
+    /// window is refused. Stores the recipe if it is new.
     StartRun {
         run: RunId,
         label: Option<String>,
         recipe: RecipeRow,
         scope: ScopeToken,
+        window: Option<Window>,
         /// The settings as YAML, secrets masked.
         config_snapshot: String,
         config_sha256: Sha256Hex,
@@ -327,6 +341,34 @@ messages! {
         answers: Vec<LateAnswer>,
         at: Timestamp,
     } -> LateTally;
+
+    // ---- orders ----
+
+    /// Keeps an operator's order; it is carried out piece by piece.
+    PlaceOrder { id: OrderId, order: Order, signature: Signature, at: Timestamp } -> ();
+
+    /// The orders that are not done, oldest first.
+    ListOpenOrders {} -> Vec<KeptOrder>;
+
+    /// The next pages that an open order is about, by key; none when it is through.
+    NextOfOrder { id: OrderId, limit: u64 } -> Vec<RecordKey>;
+
+    /// Carries out an order for these pages, with their history; without any, the order is done.
+    /// An order to forget a batch becomes a wish of that batch and stays open.
+    CarryOut { id: OrderId, keys: Vec<RecordKey>, at: Timestamp } -> Effects;
+
+    /// The order is done, or refused.
+    CloseOrder { id: OrderId, state: OrderState, effects: Effects, at: Timestamp } -> ();
+
+    /// One batch.
+    FindBatch { batch: BatchId } -> Option<BatchRow>;
+
+    /// The provider took the request to stop a batch's job.
+    RecordCancelSent { batch: BatchId, at: Timestamp } -> ();
+
+    /// Pages of low priority that have waited since then are of normal priority from now on; gives
+    /// how many.
+    AgePriorities { before: Timestamp, at: Timestamp } -> u64;
 
     // ---- halts ----
 

@@ -8,10 +8,12 @@
 //! `domain::page::next` or `domain::batch::next`, and every time from the message.
 
 pub mod audit;
+pub mod batch_desk;
 pub mod desk_pages;
 pub mod desk_story;
 pub mod messages;
 pub mod open;
+pub mod orders;
 pub mod read;
 pub mod rows;
 pub mod selection;
@@ -169,9 +171,13 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("free images", submits::FREE_IMAGES),
     ("rechain", scan::RECHAIN),
     ("rescope", scan::RESCOPE),
+    ("book", scan::BOOK),
     ("note prompts", batches::NOTE_PROMPTS),
     ("decide attempts", results::DECIDE_ATTEMPTS),
     ("last settled", halts::LAST_SETTLED),
+    ("open orders", orders::OPEN_ORDERS),
+    ("age", orders::AGE),
+    ("chain again", orders::carry::CHAIN_AGAIN),
 ];
 
 /// What the settings say about how changes are applied.

@@ -158,7 +158,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-async fn connect(path: &Path, may_create: bool) -> Result<DatabaseConnection, DbErr> {
+pub(super) async fn connect(path: &Path, may_create: bool) -> Result<DatabaseConnection, DbErr> {
     let file = path.to_owned();
     let mut options = ConnectOptions::new("sqlite:file");
     options

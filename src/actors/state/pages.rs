@@ -10,7 +10,7 @@ use super::Rules;
 use super::messages::{StateError, StateResult};
 use super::rows::{PAGE_COLUMNS, PageRow, event_details, sentence};
 use super::sql::{CHUNK_ROWS, execute, execute_exactly, json_list, rows, text};
-use crate::domain::ids::{BatchId, RecordKey, RunId};
+use crate::domain::ids::{BatchId, OrderId, RecordKey, RunId};
 use crate::domain::page::{PageEvent, PageStage, next};
 use crate::domain::time::Timestamp;
 
@@ -123,6 +123,19 @@ impl Pages {
         Ok(&mut entry.row)
     }
 
+    /// Signs the history of what was applied so far: who gave the order, and why.
+    pub(super) fn sign(&mut self, by: &Value, order: &OrderId) {
+        for event in &mut self.events {
+            let details = event.get(DETAILS).and_then(Value::as_str).unwrap_or("{}");
+            let mut details: Value = serde_json::from_str(details).unwrap_or_else(|_| json!({}));
+            if let (Some(details), Some(by)) = (details.as_object_mut(), by.as_object()) {
+                details.extend(by.clone());
+            }
+            event[DETAILS] = details.to_string().into();
+            event[CORRELATION] = order.as_str().into();
+        }
+    }
+
     /// Writes what changed and gives the number of pages that no longer wait for another.
     pub(super) async fn write(
         self,
@@ -135,10 +148,7 @@ impl Pages {
             let list = json_list(chunk.iter().map(|page| page_values(page)));
             execute_exactly(tx, UPDATE_PAGES, [list, text(at)], chunk.len()).await?;
         }
-        for chunk in self.events.chunks(CHUNK_ROWS) {
-            let list = json_list(chunk.iter().cloned());
-            execute_exactly(tx, INSERT_EVENTS, [list, text(at)], chunk.len()).await?;
-        }
+        insert_events(tx, &self.events, at).await?;
         mark_deleting(tx, &self.freed_files, at).await?;
         let revived: Vec<&str> = changed
             .iter()
@@ -154,6 +164,23 @@ impl Pages {
             .collect();
         unlock(tx, &opened, at).await
     }
+}
+
+/// Where an event's row holds what it is correlated by, and its details.
+const CORRELATION: usize = 6;
+const DETAILS: usize = 7;
+
+/// Writes history, each event as [`INSERT_EVENTS`] reads it.
+pub(super) async fn insert_events(
+    tx: &DatabaseTransaction,
+    events: &[Value],
+    at: Timestamp,
+) -> StateResult<()> {
+    for chunk in events.chunks(CHUNK_ROWS) {
+        let list = json_list(chunk.iter().cloned());
+        execute_exactly(tx, INSERT_EVENTS, [list, text(at)], chunk.len()).await?;
+    }
+    Ok(())
 }
 
 impl Rules {
@@ -192,7 +219,11 @@ const UNCOUNT_LOGS: &str = "
     WHERE record_key IN (SELECT value FROM json_each(?1)) AND counted <> 0";
 
 /// Frees the pages that wait for one of these.
-async fn unlock(tx: &DatabaseTransaction, keys: &[&str], at: Timestamp) -> StateResult<u64> {
+pub(super) async fn unlock(
+    tx: &DatabaseTransaction,
+    keys: &[&str],
+    at: Timestamp,
+) -> StateResult<u64> {
     let mut unlocked = 0;
     for chunk in keys.chunks(CHUNK_ROWS) {
         let list = json_list(chunk.iter().copied());

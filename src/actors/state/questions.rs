@@ -13,11 +13,12 @@ use super::messages::{
     BatchRow, ListBatches, ListWork, RawFile, StateResult, StoredFile, Summarize, Summary, WorkLeft,
 };
 use super::remote_files::stored_file;
-use super::rows::{batch_output, batch_state, instant, maybe_instant};
+use super::rows::{batch_output, batch_state, instant, maybe_instant, word};
 use super::sql::{maybe_text, number, optional_text, rows, small, text, unsigned};
 use super::{Apply, Rules, halts, read};
 use crate::domain::batch::BatchStage;
 use crate::domain::ids::{BatchId, KeyFingerprint, RecipeHash, RemoteName, ScopeToken, Sha256Hex};
+use crate::domain::order::Wish;
 use crate::domain::page::PageStage;
 use crate::domain::time::Timestamp;
 
@@ -121,6 +122,12 @@ pub(super) fn batch_row(
         terminal_seen_at: when(&row.terminal_seen_at)?,
         unreachable_since: when(&row.unreachable_since)?,
         tokens: row.tokens_estimated.map(unsigned),
+        wish: row
+            .wish
+            .as_deref()
+            .map(|wish| word(&thing, wish, Wish::parse))
+            .transpose()?,
+        cancel_sent: row.cancel_sent_at.is_some(),
         batch: BatchId::from(row.batch_id),
         display_name: row.display_name,
         model: row.model,

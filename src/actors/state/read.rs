@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, EntityTrait, FromQueryResult,
 
 use entity::runs;
 
-use super::messages::{KnownPage, RunStatus, StateResult, Summary};
+use super::messages::{HaltRow, KnownPage, RunStatus, StateResult, Summary};
 use super::open::{Found, OpenError, connect_read_only, inspect};
 use super::questions::{LIVE_STAGES, counts, list_batches, stage_counts, waiting_counts};
 use super::rows::{TOKEN_SUMS, TokenSums, corrupt, instant, maybe_instant, word};
@@ -41,6 +41,17 @@ pub async fn open_read_only(path: &Path) -> Result<DatabaseConnection, OpenError
         path: path.to_owned(),
         fault: error.to_string(),
     })
+}
+
+/// The open halts, oldest first.
+pub async fn open_halts(conn: &impl ConnectionTrait) -> StateResult<Vec<HaltRow>> {
+    super::halts::open_halts(conn).await
+}
+
+/// Whether a page is known.
+pub async fn knows_page(conn: &impl ConnectionTrait, key: &RecordKey) -> StateResult<bool> {
+    let sql = "SELECT count(*) FROM pages WHERE record_key = ?1";
+    Ok(number(conn, sql, [text(key)]).await? > 0)
 }
 
 /// Reads the whole database through; gives the words of the first damage.

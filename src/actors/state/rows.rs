@@ -246,7 +246,10 @@ impl PageRow {
 /// What `page_events.details` keeps of an event; `before` is the row that it met.
 pub(super) fn event_details(event: &PageEvent, before: &PageRow) -> Value {
     match event {
-        PageEvent::UploadStarted | PageEvent::AnswerAtHand | PageEvent::LabelVanished => json!({}),
+        PageEvent::UploadStarted
+        | PageEvent::AnswerAtHand
+        | PageEvent::LabelVanished
+        | PageEvent::LeftOut => json!({}),
         PageEvent::UploadStored { image } => {
             json!({"file": image.file.as_str(), "expires_at": image.expires_at.to_string()})
         }
@@ -317,6 +320,7 @@ pub(super) fn sentence(event: &PageEvent) -> String {
         },
         PageEvent::Adopted { .. } => "done; its output was found on disk".to_owned(),
         PageEvent::LabelVanished => "left out: its label is gone".to_owned(),
+        PageEvent::LeftOut => "left out by an operator".to_owned(),
         PageEvent::Requeued { cause } => match cause {
             RequeueCause::Operator => "to run again: an operator asked for it".to_owned(),
             RequeueCause::OutputVanished => "to run again: its output is gone".to_owned(),

@@ -26,6 +26,9 @@ impl Apply for StartRun {
         let at = self.at.to_string();
         store_recipe(tx, &self.recipe, &at).await?;
         let known = runs::Entity::find_by_id(self.run.as_str()).one(tx).await?;
+        if let Some(known) = &known {
+            self.refuse_another(known)?;
+        }
         let restarts = known.as_ref().map_or(0, |run| run.restarts + 1);
         let row = runs::ActiveModel {
             run_id: Set(self.run.to_string()),
@@ -33,6 +36,9 @@ impl Apply for StartRun {
             status: Set(RunStatus::Processing.as_str().to_owned()),
             recipe_hash: Set(self.recipe.hash.to_string()),
             scope: Set(self.scope.to_string()),
+            window_since: Set(self.window.as_ref().map(|window| window.since.to_string())),
+            window_until: Set(self.window.as_ref().map(|window| window.until.to_string())),
+            window_name: Set(self.window.as_ref().map(|window| window.name.clone())),
             config_snapshot: Set(self.config_snapshot.clone()),
             config_sha256: Set(self.config_sha256.to_string()),
             restarts: Set(restarts),
@@ -56,6 +62,27 @@ impl Apply for StartRun {
             restarts: small(restarts),
             first_run,
         })
+    }
+}
+
+impl StartRun {
+    /// A run is continued as it was begun, or not at all.
+    fn refuse_another(&self, known: &runs::Model) -> StateResult<()> {
+        let refuse = |what, theirs: &str| {
+            Err(StateError::OtherRun {
+                run: self.run.clone(),
+                what,
+                theirs: theirs.to_owned(),
+            })
+        };
+        if known.recipe_hash != self.recipe.hash.as_str() {
+            return refuse("recipe", &known.recipe_hash);
+        }
+        let window = self.window.as_ref().map(|window| window.name.as_str());
+        if known.window_name.as_deref() != window {
+            return refuse("window", known.window_name.as_deref().unwrap_or("none"));
+        }
+        Ok(())
     }
 }
 

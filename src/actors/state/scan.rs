@@ -9,6 +9,7 @@ use super::messages::{
     ApplyScan, KnownPage, ListImageFaults, NewPage, PagesOfBooks, Rechained, RecordOddities,
     StateError, StateResult,
 };
+use super::orders::carry::standing_priorities;
 use super::pages::{Cause, Pages};
 use super::rows::word;
 use super::sql::{
@@ -29,6 +30,7 @@ impl Apply for ApplyScan {
         self.requeue(tx, rules).await?;
         self.register(tx, rules).await?;
         self.rescope(tx).await?;
+        self.book(tx).await?;
         self.adopt(tx, rules).await?;
         self.skip(tx, rules).await?;
         self.rechain(tx, rules).await
@@ -65,6 +67,23 @@ impl ApplyScan {
             let list = json_list(chunk.iter().map(|key| key.as_str()));
             let values = [list, text(&self.scope), text(self.at)];
             execute_exactly(tx, RESCOPE, values, chunk.len()).await?;
+        }
+        Ok(())
+    }
+
+    /// Pages are booked to the window of the run that they came into.
+    async fn book(&self, tx: &DatabaseTransaction) -> StateResult<()> {
+        let Some((window, arrived)) = &self.changes.arrived else {
+            return Ok(());
+        };
+        for chunk in arrived.chunks(CHUNK_ROWS) {
+            let list = json_list(
+                chunk
+                    .iter()
+                    .map(|(key, at)| json!([key.as_str(), at.to_string()])),
+            );
+            let values = [list, text(window), text(self.at)];
+            execute_exactly(tx, BOOK, values, chunk.len()).await?;
         }
         Ok(())
     }
@@ -142,11 +161,13 @@ pub(super) async fn register<'a>(
             ])
         }));
         let run = text(run);
-        let at = text(at);
+        let (at_instant, at) = (at, text(at));
         let seen = [list.clone(), at.clone(), run.clone(), SEEN.into()];
         let noted = execute(tx, NOTE_SEEN, seen).await?;
         let values = [list, at, run, text(scope)];
         let inserted = execute(tx, INSERT_PAGES, values).await?;
+        let keys: Vec<&str> = chunk.iter().map(|page| page.key.as_str()).collect();
+        standing_priorities(tx, &keys, at_instant).await?;
         if noted != inserted {
             return Err(StateError::Conflict(format!(
                 "{inserted} pages were registered but {noted} noted"
@@ -176,11 +197,13 @@ async fn passable<'a>(
         json_list(keys),
         PageStage::Completed.as_str().into(),
         also.as_str().into(),
+        i64::from(rules.unlock_behind_dead).into(),
     ];
     let open = texts(
         tx,
         "SELECT record_key FROM pages
-         WHERE record_key IN (SELECT value FROM json_each(?1)) AND stage IN (?2, ?3)",
+         WHERE record_key IN (SELECT value FROM json_each(?1))
+           AND (stage IN (?2, ?3) OR (stage = 'skipped' AND left_out IS NOT NULL AND ?4 = 1))",
         values,
     )
     .await?;
@@ -217,6 +240,11 @@ const INSERT_PAGES: &str = "
 pub(super) const RESCOPE: &str = "
     UPDATE pages SET scope = ?2, updated_at = ?3
     WHERE record_key IN (SELECT value FROM json_each(?1))";
+
+pub(super) const BOOK: &str = "
+    UPDATE pages SET window_name = ?2, arrived_at = c.value->>1, updated_at = ?3
+    FROM jsonb_each(?1) AS c
+    WHERE pages.record_key = c.value->>0";
 
 pub(super) const RECHAIN: &str = "
     UPDATE pages SET predecessor = c.value->>1, waits_for = c.value->>2,
@@ -258,6 +286,7 @@ struct KnownRow {
     chain_ahead: i64,
     scope: Option<String>,
     error: Option<String>,
+    left_out: i64,
 }
 
 impl Apply for PagesOfBooks {
@@ -284,7 +313,7 @@ pub(super) async fn pages_of_books(
 /// follows the colon. A layout of one level has a single book without a name.
 pub(super) const PAGES_OF_BOOKS: &str = "
     SELECT p.record_key, p.page_number, p.stage, p.predecessor, p.waits_for, p.chain_ahead,
-           p.scope, p.error
+           p.scope, p.error, p.left_out IS NOT NULL AS left_out
     FROM json_each(?1) AS b CROSS JOIN pages AS p
     WHERE p.record_key >= CASE b.value WHEN '' THEN '' ELSE b.value || ':' END
       AND p.record_key < CASE b.value WHEN '' THEN ':' ELSE b.value || ';' END
@@ -307,6 +336,7 @@ fn known_page(row: KnownRow) -> StateResult<KnownPage> {
         chain_ahead: small(row.chain_ahead),
         scope: row.scope.map(ScopeToken::from),
         dead_for,
+        left_out: row.left_out == 1,
     })
 }
 

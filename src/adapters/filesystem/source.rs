@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 
@@ -14,6 +15,7 @@ use super::{image, walk};
 use crate::domain::ids::RecordKey;
 use crate::domain::image::{ImageFacts, ImageFault};
 use crate::domain::layout::Layout;
+use crate::domain::time::Timestamp;
 use crate::ports::page_source::{PageSource, Scope, SourceError, Walk};
 
 /// The longest label or output that is read, in bytes.
@@ -73,11 +75,40 @@ impl Filesystem {
     }
 }
 
+/// When a label was last changed.
+fn arrival(options: &FilesystemOptions, key: &RecordKey) -> Result<Timestamp, SourceError> {
+    let root = &options.label_dir;
+    let path = options
+        .layout
+        .path(root, key, "json")
+        .map_err(|error| refusal(root, &error.to_string()))?;
+    let changed = fs::metadata(&path).and_then(|facts| facts.modified());
+    let changed = changed.map_err(|error| gone(root).unwrap_or_else(|| fault(&path, &error)))?;
+    let micros = match changed.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
+        Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
+    };
+    Ok(Timestamp::from_micros(micros))
+}
+
 #[async_trait(?Send)]
 impl PageSource for Filesystem {
     async fn walk(&self, scope: &Scope) -> Result<Box<dyn Walk>, SourceError> {
         let has_outputs = Arc::clone(&self.has_outputs);
         walk::start(Arc::clone(&self.options), scope.clone(), has_outputs).await
+    }
+
+    async fn arrivals(&self, keys: Vec<RecordKey>) -> Vec<Result<Timestamp, SourceError>> {
+        let options = Arc::clone(&self.options);
+        let root = options.label_dir.clone();
+        let count = keys.len();
+        let looked = blocking(&root, move || {
+            let arrivals = keys.iter().map(|key| arrival(&options, key));
+            Ok(arrivals.collect())
+        });
+        looked
+            .await
+            .unwrap_or_else(|lost: SourceError| vec![Err(lost); count])
     }
 
     async fn label(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError> {

@@ -192,6 +192,7 @@ impl<'a> Look<'a> {
                 chain_ahead: sheet.chain_ahead,
                 scope: sheet.scope.clone(),
                 dead_for: sheet.error,
+                left_out: sheet.left_out.is_some(),
             },
             since: sheet.since,
             moved_by: sheet.moved_by.clone(),

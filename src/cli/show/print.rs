@@ -89,6 +89,9 @@ fn identity(
     if let Some(run) = &sheet.run {
         line(screen, "run", run.as_str(), out)?;
     }
+    if let Some(window) = &sheet.window {
+        line(screen, "window", window, out)?;
+    }
     if sheet.priority != 0 {
         let priority = if sheet.priority > 0 { "high" } else { "low" };
         line(screen, "priority", priority, out)?;

@@ -10,8 +10,23 @@ use crate::domain::time::Timestamp;
 /// Letters of a hash that are enough to tell it from others.
 const HASH_LETTERS: usize = 12;
 
-/// One event in words. `attempt_of` knows the number of the attempt that a batch was.
+/// One event in words, with who brought it about and why, where that is known. `attempt_of` knows the
+/// number of the attempt that a batch was.
 pub fn words(event: &EventLine, attempt_of: impl Fn(&str) -> Option<u32>) -> String {
+    let text = |name: &str| event.details.get(name).and_then(Value::as_str);
+    let mut said = known(event, attempt_of).unwrap_or_else(|| event.event.replace('_', " "));
+    if let Some(by) = text("by") {
+        said.push_str(&format!(" by {by}"));
+    }
+    let words = ["text", "why"].into_iter().filter_map(text);
+    for words in words.filter(|words| !words.is_empty()) {
+        said.push_str(&format!(": {words}"));
+    }
+    one_line(&said)
+}
+
+/// An event that this program knows, in its words.
+fn known(event: &EventLine, attempt_of: impl Fn(&str) -> Option<u32>) -> Option<String> {
     let details = &event.details;
     let text = |name: &str| details.get(name).and_then(Value::as_str);
     let error = || text("error").unwrap_or("an error").to_owned();
@@ -24,7 +39,7 @@ pub fn words(event: &EventLine, attempt_of: impl Fn(&str) -> Option<u32>) -> Str
         },
         None => "its batch".to_owned(),
     };
-    match event.event.as_str() {
+    Some(match event.event.as_str() {
         SEEN => "taken up from its label".to_owned(),
         "upload_started" => "upload begun".to_owned(),
         "upload_stored" => format!(
@@ -50,8 +65,9 @@ pub fn words(event: &EventLine, attempt_of: impl Fn(&str) -> Option<u32>) -> Str
         "adopted" => format!("output found on disk and taken, sha256 {}", hash("output")),
         "label_vanished" => "left out: its label is gone".to_owned(),
         "requeued" => format!("back on the work list: {}", cause(text("cause"))),
-        _ => other(event),
-    }
+        "left_out" => "left out".to_owned(),
+        _ => return other(event),
+    })
 }
 
 fn instant(text: &str) -> String {
@@ -75,7 +91,7 @@ fn rejected(batch: &str, error: &str, then: Option<&str>, not_before: Option<&st
 
 fn cause(word: Option<&str>) -> &str {
     match word {
-        Some("operator") => "an operator asked for it",
+        Some("operator") => "asked for",
         Some("output_vanished") => "its output is gone",
         Some("image_changed") => "its image has changed",
         Some("label_returned") => "its label is back",
@@ -83,31 +99,20 @@ fn cause(word: Option<&str>) -> &str {
     }
 }
 
-/// An event that has no words of its own: who, why, and whatever else it carries.
-fn other(event: &EventLine) -> String {
-    let mut said = event.event.replace('_', " ");
-    let Some(details) = event.details.as_object() else {
-        return said;
-    };
-    let text = |name: &str| details.get(name).and_then(Value::as_str);
-    if let Some(by) = text("by") {
-        said.push_str(&format!(" by {by}"));
-    }
-    if let Some(why) = text("why") {
-        said.push_str(&format!(": {why}"));
-    }
+/// An event that has no words of its own, with whatever it carries.
+fn other(event: &EventLine) -> Option<String> {
+    let told = ["by", "why", "text", "order"];
+    let details = event.details.as_object()?;
     let rest: Vec<String> = details
         .iter()
-        .filter(|(name, value)| !["by", "why"].contains(&name.as_str()) && !value.is_null())
+        .filter(|(name, value)| !told.contains(&name.as_str()) && !value.is_null())
         .map(|(name, value)| match value {
             Value::String(text) => format!("{name} {text}"),
             value => format!("{name} {value}"),
         })
         .collect();
-    if !rest.is_empty() {
-        said.push_str(&format!(" ({})", rest.join(", ")));
-    }
-    one_line(&said)
+    let event = event.event.replace('_', " ");
+    (!rest.is_empty()).then(|| format!("{event} ({})", rest.join(", ")))
 }
 
 #[cfg(test)]
@@ -155,10 +160,15 @@ mod tests {
     fn s2_23_events_of_operators_and_unknown_ones_are_told_as_they_stand() {
         check(
             "noted",
-            json!({"by": "anna", "why": "blurred,\nask Ben", "order": 7}),
-            "noted by anna: blurred, ask Ben (order 7)",
+            json!({"text": "blurred,\nask Ben", "by": "anna", "why": null, "order": 7}),
+            "noted by anna: blurred, ask Ben",
         );
         check("failures_cleared", json!({}), "failures cleared");
+        check(
+            "requeued",
+            json!({"cause": "operator", "by": "anna", "why": "new scan"}),
+            "back on the work list: asked for by anna: new scan",
+        );
         check("new_thing", json!({"x": null, "y": "z"}), "new thing (y z)");
     }
 }

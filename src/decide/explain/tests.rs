@@ -47,6 +47,7 @@ fn facts(number: u32, stage: PageStage, desk: &Desk) -> Facts<'_> {
             chain_ahead: 0,
             scope: None,
             dead_for: None,
+            left_out: false,
         },
         since: at(1),
         moved_by: "seen".to_owned(),
@@ -166,11 +167,12 @@ fn pages_that_need_a_person_say_what_to_type() {
 fn pages_that_were_left_out_say_by_whom() {
     let desk = desk();
     let mut page = facts(1, PageStage::Skipped, &desk);
+    page.page.left_out = true;
     check(
         &page,
-        "left_out: is skipped: STATUS | to let it run | pagemill unskip --key Ohio:1",
+        "left_out: is left out by an operator: STATUS | to let it run | pagemill unskip --key Ohio:1",
     );
-    page.moved_by = LABEL_VANISHED.to_owned();
+    page.page.left_out = false;
     check(
         &page,
         "label_back: was left out, but its label is back \
@@ -282,7 +284,7 @@ fn pages_that_wait_for_their_upload_say_what_is_in_the_way() {
     check_upload(
         |desk| desk.halts = vec![(HaltReason::Pilot, "WORDS".to_owned(), at(7))],
         "halted: waits for its upload: submission is halted for 'pilot', WORDS, begun @7 \
-         | look at `pagemill failures`, mend the cause | pagemill resume",
+         | look at `pagemill failures`, mend the cause, and to go on | pagemill resume",
     );
     check_upload(
         |desk| desk.halts = vec![(HaltReason::Key, "WORDS".to_owned(), at(7))],

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Explanation, Held, ImageSeen, InBatch, Pause, Queue, Reason};
 use crate::decide::scan::LeftAlone;
+use crate::domain::halt::HaltReason;
 use crate::domain::ids::RecordKey;
 use crate::domain::page::PageStage;
 use crate::domain::time::Timestamp;
@@ -99,6 +100,7 @@ impl Reason {
             Self::Done(_) => LeftAlone::Done,
             Self::OutOfScope => LeftAlone::OutOfScope,
             Self::InReview(_) => LeftAlone::InReview,
+            Self::LeftOut(_) => LeftAlone::LeftOut,
             Self::ImageNotUsable(_) => LeftAlone::ImageNotUsable,
             Self::Dead { .. } => LeftAlone::Dead,
             Self::WaitsForPage { before, .. } => LeftAlone::WaitsFor(before),
@@ -110,7 +112,6 @@ impl Reason {
             | Self::OutputToRead
             | Self::LabelGone
             | Self::LabelBack
-            | Self::LeftOut(_)
             | Self::WaitsUntil { .. }
             | Self::HeldBy(_)
             | Self::WaitsForUpload(_)
@@ -152,7 +153,10 @@ impl Reason {
             Self::LabelGone => "is left out, because its label is gone".to_owned(),
             Self::LabelBack => "was left out, but its label is back".to_owned(),
             Self::OutOfScope => format!("is {own}: the filters of this configuration leave it out"),
-            Self::LeftOut(status) => format!("is skipped: {status}"),
+            Self::LeftOut(status) => match status.strip_prefix("left out by ") {
+                Some(who) => format!("is {own}, {who}"),
+                None => format!("is {own}: {status}"),
+            },
             Self::InReview(status) => format!("is {own}: {status}"),
             Self::ImageNotUsable(ImageSeen::Fault(fault)) => format!("has its {own}: {fault}"),
             Self::ImageNotUsable(_) => format!("had its {own}, and now it is usable"),
@@ -368,10 +372,7 @@ impl Queue {
     fn remedy(&self) -> Remedy {
         match self {
             Self::Halted(reason, _, _) if reason.ends_by_itself() => Remedy::words(reason.remedy()),
-            Self::Halted(reason, _, _) => Remedy::command(
-                reason.remedy().split(", then").next().unwrap_or_default(),
-                &["resume"],
-            ),
+            Self::Halted(reason, _, _) => to_resume(*reason),
             Self::NoProcess => Remedy::command("to start one", &["run"]),
             Self::Ahead { .. } => Remedy::words("it is taken when a batch has left"),
             Self::StoreFull { .. } => Remedy::words("room comes when batches end"),
@@ -381,6 +382,15 @@ impl Queue {
             Self::FileTooOld(_) | Self::Filling { .. } | Self::NextInLine => Remedy::default(),
         }
     }
+}
+
+/// What ends a halt that waits for a person.
+fn to_resume(reason: HaltReason) -> Remedy {
+    let words = match reason {
+        HaltReason::Paused => "to go on",
+        _ => "look at `pagemill failures`, mend the cause, and to go on",
+    };
+    Remedy::command(words, &["resume"])
 }
 
 impl InBatch {
@@ -452,9 +462,7 @@ impl InBatch {
             Self::Planned {
                 halted: Some(reason),
                 ..
-            } if !reason.ends_by_itself() => {
-                Remedy::command("when its cause is mended", &["resume"])
-            }
+            } if !reason.ends_by_itself() => to_resume(*reason),
             Self::Planned {
                 halted: Some(reason),
                 ..

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use pagemill::domain::ids::{BatchId, RecordKey, Sha256Hex};
 use pagemill::domain::image::{ImageFacts, ImageFault, ImageType};
 use pagemill::domain::layout::{Layout, page_number};
+use pagemill::domain::time::Timestamp;
 use pagemill::ports::page_source::{
     BookListing, Found, ListedPage, PageSource, Scope, SourceError, Walk,
 };
@@ -21,6 +22,8 @@ pub struct MemoryTree {
     pub layout: Layout,
     pub folder: PathBuf,
     pub labels: RefCell<BTreeMap<RecordKey, Vec<u8>>>,
+    /// When labels arrived; the others at the epoch.
+    pub arrivals: RefCell<BTreeMap<RecordKey, Timestamp>>,
     pub images: RefCell<BTreeMap<RecordKey, Result<Vec<u8>, ImageFault>>>,
     pub outputs: RefCell<BTreeMap<RecordKey, Vec<u8>>>,
     pub reports: RefCell<BTreeMap<String, String>>,
@@ -126,6 +129,7 @@ impl MemoryTree {
 
     pub fn new(folder: PathBuf) -> Self {
         MemoryTree {
+            arrivals: RefCell::default(),
             layout: Layout::parse("{book}/{page}").unwrap(),
             folder,
             labels: RefCell::default(),
@@ -204,6 +208,12 @@ impl PageSource for MemoryTree {
         Ok(Box::new(OneChunk(Some(
             books.into_values().map(Found::Book).collect(),
         ))))
+    }
+
+    async fn arrivals(&self, keys: Vec<RecordKey>) -> Vec<Result<Timestamp, SourceError>> {
+        let known = self.arrivals.borrow();
+        let arrival = |key| Ok(known.get(key).copied().unwrap_or(Timestamp::EPOCH));
+        keys.iter().map(arrival).collect()
     }
 
     async fn label(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError> {

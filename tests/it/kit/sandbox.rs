@@ -15,6 +15,7 @@ use pagemill::actors::brake::Brake;
 use pagemill::actors::conductor::{ConductorOptions, Mode};
 use pagemill::actors::ending::ReleaseRules;
 use pagemill::actors::hint::{Contact, StageGone, Tick, Trouble};
+use pagemill::actors::order_desk::OrderDeskOptions;
 use pagemill::actors::poller::PollerOptions;
 use pagemill::actors::result_processor::{JudgeRules, ResultProcessorOptions};
 use pagemill::actors::scanner::ScannerOptions;
@@ -266,6 +267,7 @@ impl Sandbox {
                 model: recipe.model.clone(),
                 generation_config: recipe.generation_config.to_string(),
             },
+            window: None,
             scope: self.plan.scope.clone(),
             config_snapshot: "{}".into(),
             config_sha256: self.plan.config_sha256.clone(),
@@ -441,6 +443,10 @@ fn plan(tree: &MemoryTree) -> Plan {
     let scope = ScopeToken::from("scope-1");
     let key_fingerprint = KeyFingerprint::from("fingerprint");
     Plan {
+        order_desk: OrderDeskOptions {
+            low_priority_max: Some(Duration::from_secs(24 * 3600)),
+        },
+        begins_paused: false,
         run: run.clone(),
         run_label: None,
         scope: scope.clone(),
@@ -470,6 +476,7 @@ fn plan(tree: &MemoryTree) -> Plan {
             pages_max: None,
         },
         scanner: ScannerOptions {
+            window: None,
             run: run.clone(),
             scope: Scope {
                 levels: vec![None, None],

@@ -499,6 +499,7 @@ pub fn start_run() -> StartRun {
         run: RunId::from("run-1"),
         label: Some("first".to_owned()),
         recipe: recipe(),
+        window: None,
         scope: ScopeToken::from("scope"),
         config_snapshot: "model: gemini".to_owned(),
         config_sha256: sha("config"),

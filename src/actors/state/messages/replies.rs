@@ -10,6 +10,7 @@ use crate::domain::ids::{
     BatchId, KeyFingerprint, RecipeHash, RecordKey, RemoteName, RunId, ScopeToken, Sha256Hex,
 };
 use crate::domain::image::ImageFacts;
+use crate::domain::order::Wish;
 use crate::domain::pace::Pace;
 use crate::domain::page::{PageEvent, PageStage};
 use crate::domain::remote::RemoteOutput;
@@ -85,6 +86,8 @@ pub struct KnownPage {
     pub chain_ahead: u32,
     pub scope: Option<ScopeToken>,
     pub dead_for: Option<ErrorType>,
+    /// Whether an operator left it out.
+    pub left_out: bool,
 }
 
 /// A page that was not known.
@@ -117,6 +120,8 @@ pub struct ScanChanges {
     pub rechain: Vec<Rechained>,
     /// Pages that now belong to the scope.
     pub rescope: Vec<RecordKey>,
+    /// Under a window: its name, and when the labels of these pages arrived.
+    pub arrived: Option<(String, Vec<(RecordKey, Timestamp)>)>,
 }
 
 /// A valid output found on disk.
@@ -324,6 +329,10 @@ pub struct BatchRow {
     pub unreachable_since: Option<Timestamp>,
     /// Estimated input tokens.
     pub tokens: Option<u64>,
+    /// What an operator wants of it.
+    pub wish: Option<Wish>,
+    /// Whether the provider was asked to stop its job.
+    pub cancel_sent: bool,
 }
 
 /// A raw result file on our disk.

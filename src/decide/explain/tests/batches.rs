@@ -34,7 +34,7 @@ fn pages_in_a_batch_say_where_it_stands() {
         planned(None),
         true,
         "batch_planned: which is planned, but submission is halted for 'pilot' \
-         | when its cause is mended | pagemill resume",
+         | look at `pagemill failures`, mend the cause, and to go on | pagemill resume",
     );
     check_batch(
         batch(BatchState::Submitting),
