@@ -18,6 +18,10 @@ fn main() -> ExitCode {
             };
             // There is nobody to tell when the terminal is gone.
             let _closed = words.print();
+            let typed: Vec<String> = std::env::args().skip(1).collect();
+            for line in cli::usage::hints(words.kind(), &typed) {
+                eprintln!("{line}");
+            }
             return ExitCode::from(code);
         }
     };
@@ -25,6 +29,17 @@ fn main() -> ExitCode {
         .install_default()
         .expect("no other TLS provider was installed before main");
     let ended = actix_rt::System::new().block_on(run(&cli));
+    let is_at_fault =
+        !matches!(ended, Ok(code) if ![exit::FAILED, exit::CONFIGURATION].contains(&code));
+    let advice = is_at_fault.then(|| cli::usage::without_configuration(&cli));
+    let code = code_of(ended);
+    if let Some(advice) = advice.flatten() {
+        eprintln!("{advice}");
+    }
+    code
+}
+
+fn code_of(ended: anyhow::Result<u8>) -> ExitCode {
     match ended {
         Ok(code) => ExitCode::from(code),
         // Whoever read the output has seen enough.
@@ -60,6 +75,9 @@ async fn run(cli: &Cli) -> anyhow::Result<u8> {
         Command::Batches(args) => cli::batches::run(&cli.common, args, out).await,
         Command::Orders(args) => cli::orders::run(&cli.common, args, out).await,
         Command::Resume(args) => cli::resume::run(&cli.common, args, out).await,
+        Command::Backup(args) => cli::backup::run(&cli.common, args, out).await,
+        Command::Restore(args) => cli::restore::run(&cli.common, args, out).await,
+        Command::Nuke(args) => cli::nuke::run(&cli.common, args, out).await,
         Command::Config(args) => {
             let today = Date::of(system_clock::now());
             Ok(cli::config::run(
@@ -70,6 +88,8 @@ async fn run(cli: &Cli) -> anyhow::Result<u8> {
             )?)
         }
         Command::Init(args) => Ok(cli::init::run(args, &cli::cwd(), out)?),
+        Command::Completions(args) => Ok(cli::completions::run(args, out)?),
+        Command::Man(args) => Ok(cli::man::run(args, out)?),
     }
 }
 

@@ -78,6 +78,7 @@ const ROOMS: &[Room] = &[
             "actix",
             "entity",
             "migration",
+            "rusqlite",
             "sea_orm",
             "sea_orm_migration",
             "serde_json",

@@ -60,6 +60,7 @@ Examples:
   pagemill batches show 7445a0e16616
   pagemill batches show batches/abc123 --keys 1000 --json")]
     Show {
+        /// The batch: its id, the beginning or end of it, its job, or its display name
         #[arg(value_name = "ID")]
         id: String,
         /// How many of its pages are named
@@ -77,6 +78,7 @@ Examples:
 The batch stays until the provider says that its job has ended; finished answers are kept, and the
 other pages go back to the work list.")]
     Cancel {
+        /// The batch: its id, the beginning or end of it, its job, or its display name
         #[arg(value_name = "ID")]
         id: String,
         #[command(flatten)]
@@ -94,6 +96,7 @@ In one transaction the batch stops being active, its pages are in no batch any m
 on the work list. If its job ends well after all, its answers are collected, and what was bought a
 second time meanwhile is counted as paid twice.")]
     Forget {
+        /// The batch: its id, the beginning or end of it, its job, or its display name
         #[arg(value_name = "ID")]
         id: String,
         /// Ask the provider to stop the job as well

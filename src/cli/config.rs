@@ -1,10 +1,13 @@
 //! `pagemill config`: is the configuration right, what is in force, what may stand in it.
 
+mod origin;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::screen::Screen;
 use crate::decide::cost::Date;
 use crate::domain::ids::RecipeHash;
 use crate::pipeline::from_settings;
@@ -18,6 +21,12 @@ const SCHEMA_DEPTH_WARN: u32 = 5;
 
 /// Looks at the configuration.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  pagemill config check           say what is wrong, all at once
+  pagemill config show            the settings in force, as YAML
+  pagemill config show --origin   one a line, with where it comes from
+  pagemill config schema          a JSON Schema of the file, for editors")]
 pub struct ConfigArgs {
     #[command(subcommand)]
     pub command: ConfigCommand,
@@ -27,12 +36,25 @@ pub struct ConfigArgs {
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum ConfigCommand {
     /// Tell everything that is wrong with the configuration, its prompt and its schema
+    #[command(after_help = "\
+Examples:
+  pagemill config check
+  pagemill --config other.yaml config check --json
+
+Exit codes: 0 valid, perhaps with warnings; 78 at fault.")]
     Check {
         /// Print JSON instead of text
         #[arg(long)]
         json: bool,
     },
     /// Print the settings in force, without the key
+    #[command(after_help = "\
+Examples:
+  pagemill config show                     as YAML, which can be used as a file
+  pagemill config show --origin            with where each value comes from
+  PAGEMILL__EXECUTION__MAX_RETRIES=5 pagemill config show --origin --json
+
+A flag goes before the environment, that before the file, and that before the default.")]
     Show {
         /// Print one setting a line, with where it comes from
         #[arg(long)]
@@ -42,6 +64,9 @@ pub enum ConfigCommand {
         json: bool,
     },
     /// Print a JSON Schema of the configuration file, for editors
+    #[command(after_help = "\
+Examples:
+  pagemill config schema >pagemill.schema.json")]
     Schema,
 }
 
@@ -237,40 +262,24 @@ fn findings_json(findings: &Findings) -> Value {
     })
 }
 
-fn show(sources: Sources, origin: bool, json: bool, out: &mut dyn Write) -> io::Result<u8> {
-    let loaded = match load(sources) {
+fn show(sources: Sources, with_origin: bool, json: bool, out: &mut dyn Write) -> io::Result<u8> {
+    let loaded = match load(sources.clone()) {
         Ok(loaded) => loaded,
         Err(error) => {
             writeln!(out, "{error}")?;
             return Ok(EXIT_CONFIGURATION);
         }
     };
-    let settings = &loaded.settings;
-    let snapshot = settings.snapshot_yaml();
-    match (origin, json) {
-        (false, false) => write!(out, "{snapshot}")?,
-        (false, true) => {
-            let value: Value = serde_yaml::from_str(&snapshot).unwrap_or(Value::Null);
-            writeln!(out, "{value:#}")?;
-        }
-        (true, as_json) => {
-            let mut rows = serde_json::Map::new();
-            for (path, value) in settings.effective_values() {
-                let origin = loaded
-                    .origins
-                    .get(&path)
-                    .map_or(String::new(), |o| o.to_string());
-                rows.insert(path, json!({"value": value, "origin": origin}));
-            }
-            if as_json {
-                writeln!(out, "{:#}", Value::Object(rows))?;
-            } else {
-                for (path, row) in rows {
-                    let origin = row["origin"].as_str().unwrap_or_default();
-                    writeln!(out, "{path}: {}  # {origin}", row["value"])?;
-                }
-            }
-        }
+    if with_origin {
+        origin::show(&loaded, &sources, json, Screen::of_stdout(), out)?;
+        return Ok(0);
+    }
+    let snapshot = loaded.settings.snapshot_yaml();
+    if json {
+        let value: Value = serde_yaml::from_str(&snapshot).unwrap_or(Value::Null);
+        writeln!(out, "{value:#}")?;
+    } else {
+        write!(out, "{snapshot}")?;
     }
     Ok(0)
 }

@@ -11,6 +11,11 @@ use crate::demo::dataset::{self, Dataset};
 use crate::emulator::{Emulator, EmulatorOptions};
 
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  pagemill demo                  in a new temporary folder
+  pagemill demo --dir tryout     in this one, which is left for you to look at
+  cd tryout && pagemill status   every other command works there too")]
 pub struct DemoArgs {
     /// Where to make the dataset; a new temporary folder when absent. It is left for you to look at
     #[arg(long, value_name = "DIR")]

@@ -10,6 +10,14 @@ use super::exit;
 use crate::emulator::{Emulator, EmulatorOptions, FaultProfile};
 
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  pagemill emulator                                   on 127.0.0.1:8787
+  pagemill emulator --faults config/faults/storm.yaml --seed 7
+  pagemill emulator --listen 127.0.0.1:0 --port-file port.txt
+
+Then, in another terminal, with any key:
+  GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:8787 GEMINI_API_KEY=any pagemill run")]
 pub struct EmulatorArgs {
     /// Where to listen; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:8787", value_name = "ADDR")]

@@ -10,6 +10,9 @@ use crate::actors::state::read::{self, FailureSummary};
 use crate::report::words;
 
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  pagemill failures --summary   what went wrong, by type, and the newest failures")]
 pub struct FailuresArgs {
     /// Show totals by type and the newest failures
     #[arg(long, required = true)]

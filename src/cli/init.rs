@@ -28,6 +28,11 @@ const FOLDERS: [&str; 2] = ["dataset/label_to_curricular", "dataset/raw_image_da
 
 /// Writes a commented starter configuration.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  pagemill init            into this folder
+  pagemill init archive    into another one
+  pagemill config check    what is still to be done")]
 pub struct InitArgs {
     /// Folder to write into; made if it is absent. Nothing in it is overwritten.
     #[arg(default_value = ".")]

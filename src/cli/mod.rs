@@ -1,6 +1,8 @@
 //! The command line: parse, ask, print. No decisions.
 
+pub mod backup;
 pub mod batches;
+pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod doctor;
@@ -11,6 +13,8 @@ pub mod explain;
 pub mod failures;
 pub mod init;
 pub mod logging;
+pub mod man;
+pub mod nuke;
 pub mod order;
 pub mod orders;
 pub mod pages;
@@ -18,6 +22,7 @@ pub mod pause;
 pub mod progress;
 pub mod reconcile;
 pub mod replay;
+pub mod restore;
 pub mod resume;
 pub mod run;
 pub mod screen;
@@ -25,6 +30,7 @@ pub mod select;
 pub mod shell;
 pub mod show;
 pub mod status;
+pub mod usage;
 pub mod verify;
 
 use std::collections::BTreeMap;
@@ -54,6 +60,7 @@ Examples:
   pagemill resume                   submit again after a halt
   pagemill failures --summary       what went wrong, by type, and the newest failures
   pagemill verify                   hold outputs, history and counts against each other
+  pagemill backup --keep 30d        copy the database, also beside a run
 
 Exit codes: 0 all done; 1 failed; 2 usage; 3 finished, but pages are dead or in review;
 5 state is in use by another process; 69 provider unavailable; 75 stopped with work left
@@ -126,10 +133,20 @@ pub enum Command {
     Batches(batches::BatchesArgs),
     /// Show what operators told pagemill to do, when and why
     Orders(orders::OrdersArgs),
+    /// Copy the database, also beside a run, and take away old copies
+    Backup(backup::BackupArgs),
+    /// Put a backup in the place of the database
+    Restore(restore::RestoreArgs),
+    /// Delete everything that the database knows, and begin anew
+    Nuke(nuke::NukeArgs),
     /// Check, show or describe the configuration
     Config(config::ConfigArgs),
     /// Write a commented starter configuration, prompt and schema
     Init(init::InitArgs),
+    /// Print the completions of a shell
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write the pages of all commands into a folder
+    Man(man::ManArgs),
 }
 
 /// Restricts a command to a part of the tree.

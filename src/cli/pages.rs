@@ -109,6 +109,7 @@ Pages of higher priority are uploaded and sent first. A priority of a part of th
 labels that come later. Pages of low priority count as normal once they have waited for
 execution.low_priority_hours.")]
 pub struct PriorityArgs {
+    /// Whether they go before the others, among them, or after them
     #[arg(value_name = "PRIORITY")]
     pub priority: PriorityWord,
     #[command(flatten)]
@@ -124,7 +125,7 @@ pub struct PriorityArgs {
 #[command(after_help = "\
 Examples:
   pagemill note 'Alabama:Howard College:1849:14' 'the lower half is torn off'
-  pagemill show 'Alabama:Howard College:1849:14'      shows it in the page's history")]
+  pagemill note 'Ohio:Lincoln:1850:2' 'scanned twice' --by ann")]
 pub struct NoteArgs {
     /// The page
     #[arg(value_name = "KEY")]

@@ -206,6 +206,10 @@ pub async fn open_state(settings: &Settings) -> Result<Addr<StateActor>, u8> {
         unlock_behind_dead: from_settings::skip_dead(settings),
     })
     .await;
+    let state = state.map(|state| match settings.log.slow_query {
+        Some(threshold) => state.log_slow(threshold),
+        None => state,
+    });
     state.map(StateActor::start).map_err(|fault| {
         eprintln!("{fault}");
         match fault {

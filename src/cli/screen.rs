@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table};
 use console::{Style, Term};
 
 use crate::domain::time::Timestamp;
@@ -180,6 +180,13 @@ impl Columns {
         let cells = texts.iter().zip(&self.sides);
         let cells = cells.map(|(text, side)| aligned(Cell::new(one_line(text.as_ref())), *side));
         self.table.add_row(cells.collect::<Vec<Cell>>());
+    }
+
+    /// Never wraps the texts of this column (its place, from 0): for names that are copied.
+    pub fn whole(&mut self, place: usize) {
+        if let Some(column) = self.table.column_mut(place) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
 
     /// Whether there is no row.

@@ -15,6 +15,10 @@ use crate::domain::time::Timestamp;
 use crate::report::words;
 
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  pagemill status          counts, live batches, remote bytes and cost; also beside a run
+  pagemill status --json   the same for a program")]
 pub struct StatusArgs {
     /// Print JSON (version 1) instead of text
     #[arg(long)]

@@ -3,6 +3,7 @@
 //! **Invariant:** nothing here reads a clock or rolls dice, and nothing knows a file, the network
 //! or a serialization format; `now` and jitter are arguments.
 
+pub mod backups;
 pub mod brake;
 pub mod cadence;
 pub mod cost;

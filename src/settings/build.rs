@@ -307,5 +307,9 @@ fn log(reader: &mut Reader<'_>) -> Log {
             _ => LogFormat::Auto,
         },
         level: reader.text("log.level"),
+        slow_query: match reader.integer("log.slow_query_ms") {
+            0 => None,
+            milliseconds => Some(Duration::from_millis(milliseconds)),
+        },
     }
 }

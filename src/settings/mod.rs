@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use fault::{Fault, SettingsError};
-pub use load::{Loaded, Sources, load};
+pub use load::{Loaded, Sources, config_file, load};
 pub use raw::Origin;
 pub use schema::json_schema;
 pub use secret::ApiKey;
@@ -243,6 +243,8 @@ pub enum LogFormat {
 pub struct Log {
     pub format: LogFormat,
     pub level: String,
+    /// How long the database may take before it is logged; absent: never.
+    pub slow_query: Option<Duration>,
 }
 
 impl Settings {

@@ -189,4 +189,6 @@ pub const KEYS: &[Key] = &[
         doc: "Form of the log: human, json, or auto (human on a terminal)." },
     Key { path: "log.level", default: "info", kind: Kind::Text,
         doc: "What is logged: error, warn, info, debug, trace, or a filter such as info,pagemill=debug." },
+    Key { path: "log.slow_query_ms", default: "1000", kind: Kind::Integer { min: 0, max: 3600000 },
+        doc: "How long a message to the database, or a commit, may take before it is logged by its name, in milliseconds. 0 to 3600000; 0 means never." },
 ];

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod batch_submitter;
+mod desk_backup;
 mod disk;
 mod field_notes;
 mod kit;

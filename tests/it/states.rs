@@ -18,6 +18,10 @@ type Row = (&'static str, &'static str, &'static str);
 const PAGE: &[Row] = &[
     ("discovered", "upload_started", "uploading"),
     ("discovered", "label_vanished", "skipped"),
+    ("discovered", "left_out", "skipped"),
+    ("uploaded", "left_out", "skipped"),
+    ("dead", "left_out", "skipped"),
+    ("review", "left_out", "skipped"),
     ("discovered", "adopted", "completed"),
     ("uploading", "upload_stored", "uploaded"),
     ("uploading", "upload_deferred", "discovered"),
@@ -143,6 +147,7 @@ fn page_events() -> Vec<PageEvent> {
         rejected(Afterwards::Review),
         PageEvent::Adopted { output },
         PageEvent::LabelVanished,
+        PageEvent::LeftOut,
         requeued(RequeueCause::Operator),
         requeued(RequeueCause::OutputVanished),
         requeued(RequeueCause::ImageChanged),
@@ -245,7 +250,7 @@ fn every_pair_of_a_page_is_in_the_table_or_refused() {
     let stages: BTreeSet<&str> = page_states().iter().map(|s| s.stage().as_str()).collect();
     assert_eq!(stages.len(), PageStage::ALL.len());
     let events: BTreeSet<&str> = page_events().iter().map(PageEvent::as_str).collect();
-    assert_eq!(events.len(), 17, "a new event needs its rows");
+    assert_eq!(events.len(), 18, "a new event needs its rows");
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! PAGEMILL_TEST_PAGES=2000 cargo test --release --test program whole -- --nocapture
 //! ```
 
+mod backup;
 mod books;
 mod cli;
 mod disk;
@@ -23,5 +24,6 @@ mod playbook;
 mod reconcile;
 mod secrets;
 mod show;
+mod usage;
 mod verify;
 mod whole;

@@ -5,16 +5,20 @@
 //! a message that fails changes nothing, and a busy program pays for few commits.
 //!
 //! **Invariant:** nothing here decides, calls out or reads a clock. Every state comes from
-//! `domain::page::next` or `domain::batch::next`, and every time from the message.
+//! `domain::page::next` or `domain::batch::next`, and every time from the message. (The stopwatch of
+//! `slow.rs` tells how long something took; nothing but the log hears of it.)
 
 pub mod audit;
 pub mod batch_desk;
 pub mod desk_pages;
 pub mod desk_story;
+pub mod clearing;
+pub mod copy;
 pub mod messages;
 pub mod open;
 pub mod orders;
 pub mod read;
+pub mod replace;
 pub mod rows;
 pub mod selection;
 pub mod whereabouts;
@@ -38,6 +42,7 @@ mod reports;
 mod results;
 mod runs;
 mod scan;
+mod slow;
 mod sql;
 mod submits;
 mod turnaround;
@@ -45,6 +50,7 @@ mod uploads;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use actix::fut::wrap_future;
 use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture};
@@ -54,6 +60,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::disk::DiskPatience;
 use self::messages::{Close, StateError, StateResult};
 use self::open::{OpenError, StateOptions, Store};
+use self::slow::SlowLog;
 
 /// The most messages that share one transaction.
 const GROUP_MESSAGES_MAX: usize = 256;
@@ -76,11 +83,20 @@ impl StateActor {
         let engine = Engine {
             store: Some(store),
             rules,
+            slow: SlowLog::default(),
         };
         Ok(StateActor {
             queue,
             idle: Some((engine, jobs)),
         })
+    }
+
+    /// Logs messages and commits that take this long; to be called before the start.
+    pub fn log_slow(mut self, threshold: Duration) -> Self {
+        if let Some((engine, _jobs)) = &mut self.idle {
+            engine.slow.threshold = Some(threshold);
+        }
+        self
     }
 
     fn enqueue<R: 'static>(
@@ -223,6 +239,9 @@ enum Applied {
 trait Job: Send {
     fn kind(&self) -> Kind;
 
+    /// The name of the message.
+    fn name(&self) -> &'static str;
+
     /// Applies the message and keeps its result, which another application replaces. Fails only
     /// when the disk is at fault: then no message is.
     fn apply<'a>(
@@ -248,6 +267,10 @@ where
 {
     fn kind(&self) -> Kind {
         if M::WRITES { Kind::Write } else { Kind::Read }
+    }
+
+    fn name(&self) -> &'static str {
+        slow::name_of::<M>()
     }
 
     fn apply<'a>(
@@ -290,6 +313,10 @@ impl Job for Closing {
         Kind::Close
     }
 
+    fn name(&self) -> &'static str {
+        slow::name_of::<Close>()
+    }
+
     fn apply<'a>(
         &'a mut self,
         _tx: &'a DatabaseTransaction,
@@ -307,6 +334,7 @@ impl Job for Closing {
 struct Engine {
     store: Option<Store>,
     rules: Rules,
+    slow: SlowLog,
 }
 
 impl Engine {
@@ -341,7 +369,10 @@ impl Engine {
         }
         let failure = match &mut self.store {
             None => Some(StateError::Closed),
-            Some(store) => apply_group(store, &mut group, &self.rules).await.err(),
+            Some(store) => {
+                let applied = apply_group(store, &mut group, &self.rules, &mut self.slow).await;
+                applied.err()
+            }
         };
         for job in group {
             job.answer(failure.clone());
@@ -355,10 +386,11 @@ async fn apply_group(
     store: &mut Store,
     group: &mut [Box<dyn Job>],
     rules: &Rules,
+    slow: &mut SlowLog,
 ) -> StateResult<()> {
     let mut patience = DiskPatience::default();
     loop {
-        let Err(error) = transact(store, group, rules).await else {
+        let Err(error) = transact(store, group, rules, slow).await else {
             patience.over();
             return Ok(());
         };
@@ -381,7 +413,13 @@ async fn apply_group(
     }
 }
 
-async fn transact(store: &Store, group: &mut [Box<dyn Job>], rules: &Rules) -> StateResult<()> {
+async fn transact(
+    store: &Store,
+    group: &mut [Box<dyn Job>],
+    rules: &Rules,
+    slow: &mut SlowLog,
+) -> StateResult<()> {
+    let messages = group.len();
     let writes = group.iter().any(|job| job.kind() == Kind::Write);
     let mode = if writes {
         SqliteTransactionMode::Immediate
@@ -394,15 +432,20 @@ async fn transact(store: &Store, group: &mut [Box<dyn Job>], rules: &Rules) -> S
     };
     let transaction = store.connection().begin_with_options(options).await?;
     for job in group {
+        let started = slow.start();
         if job.kind() == Kind::Read {
             job.apply(&transaction, rules).await?;
-            continue;
+        } else {
+            let savepoint = transaction.begin().await?;
+            match job.apply(&savepoint, rules).await? {
+                Applied::Done => savepoint.commit().await?,
+                Applied::Refused => savepoint.rollback().await?,
+            }
         }
-        let savepoint = transaction.begin().await?;
-        match job.apply(&savepoint, rules).await? {
-            Applied::Done => savepoint.commit().await?,
-            Applied::Refused => savepoint.rollback().await?,
-        }
+        slow.stop(started, job.name(), 1);
     }
-    Ok(transaction.commit().await?)
+    let started = slow.start();
+    transaction.commit().await?;
+    slow.stop(started, "commit", messages);
+    Ok(())
 }

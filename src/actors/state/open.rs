@@ -35,7 +35,7 @@ pub enum OpenError {
         path.display()
     )]
     InUse { path: PathBuf },
-    #[error("there is no database at '{}': run the pipeline first", path.display())]
+    #[error("there is no database at '{}': run the pipeline first, with pagemill run", path.display())]
     Missing { path: PathBuf },
     #[error(
         "'{}' is damaged or no SQLite database ({fault}): put back a good copy, or name another file in state.url",
@@ -71,6 +71,33 @@ pub fn sqlite_path(url: &str, base_dir: &Path) -> Result<PathBuf, OpenError> {
         return Err(refused());
     }
     Ok(base_dir.join(path))
+}
+
+/// The lock of a database, held without opening it, so that another may be put in its place.
+pub struct StateLock {
+    /// The database itself, whatever link led to it.
+    pub real: PathBuf,
+    _lock: File,
+}
+
+impl StateLock {
+    /// Takes the lock; fails when another process works on the database.
+    pub fn take(path: &Path) -> Result<Self, OpenError> {
+        let lock = lock(path)?;
+        Ok(StateLock {
+            real: std::fs::canonicalize(path).unwrap_or_else(|_not_there| path.to_owned()),
+            _lock: lock,
+        })
+    }
+}
+
+/// Looks whether a file is a database of ours that this program understands; `None` when there is
+/// no file, or nothing in it. Changes nothing.
+pub async fn is_ours(path: &Path) -> Result<Option<()>, OpenError> {
+    Ok(match inspect(path).await? {
+        Found::Nothing => None,
+        Found::Ours { .. } => Some(()),
+    })
 }
 
 /// An open, locked, migrated database.
@@ -159,6 +186,23 @@ fn lock(path: &Path) -> Result<File, OpenError> {
 }
 
 pub(super) async fn connect(path: &Path, may_create: bool) -> Result<DatabaseConnection, DbErr> {
+    connect_with(path, may_create, true).await
+}
+
+/// A connection on which tables may go in any order, for whoever takes all of them away.
+pub(super) async fn connect_for_clearing(path: &Path) -> Result<DatabaseConnection, OpenError> {
+    let connection = connect_with(path, false, false).await;
+    connection.map_err(|error| OpenError::Unusable {
+        path: path.to_owned(),
+        fault: error.to_string(),
+    })
+}
+
+async fn connect_with(
+    path: &Path,
+    may_create: bool,
+    foreign_keys: bool,
+) -> Result<DatabaseConnection, DbErr> {
     let file = path.to_owned();
     let mut options = ConnectOptions::new("sqlite:file");
     options
@@ -172,7 +216,7 @@ pub(super) async fn connect(path: &Path, may_create: bool) -> Result<DatabaseCon
             sqlite
                 .filename(&file)
                 .create_if_missing(may_create)
-                .foreign_keys(true)
+                .foreign_keys(foreign_keys)
                 .busy_timeout(Duration::from_secs(5))
                 .pragma("journal_mode", "WAL")
                 .pragma("synchronous", "FULL")

@@ -36,6 +36,11 @@ pub async fn open_read_only(path: &Path) -> Result<DatabaseConnection, OpenError
             });
         }
     }
+    open_as_it_is(path).await
+}
+
+/// The same without asking whether its shape is today's: for what looks at names and counts alone.
+pub async fn open_as_it_is(path: &Path) -> Result<DatabaseConnection, OpenError> {
     let connection = connect_read_only(path).await;
     connection.map_err(|error| OpenError::Unusable {
         path: path.to_owned(),

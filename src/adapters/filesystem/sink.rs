@@ -152,15 +152,15 @@ impl ResultSink for Filesystem {
     }
 
     async fn has_raw(&self, path: &Path, bytes: u64) -> bool {
-        has_file(path, bytes).await
+        has_file(&self.raw_today(path), bytes).await
     }
 
     async fn open_raw(&self, path: &Path) -> Result<Box<dyn RawReader>, SourceError> {
-        raw::open(path, self.options.line_bytes_max).await
+        raw::open(&self.raw_today(path), self.options.line_bytes_max).await
     }
 
     async fn raw_line(&self, path: &Path, offset: u64, bytes: u64) -> Result<Vec<u8>, SourceError> {
-        let place = path.to_path_buf();
+        let place = self.raw_today(path);
         let line_bytes_max = self.options.line_bytes_max;
         blocking(path, move || {
             raw::line(&place, offset, bytes, line_bytes_max)
@@ -186,6 +186,18 @@ impl ResultSink for Filesystem {
 }
 
 impl Filesystem {
+    /// Where a raw result file is now: rows keep the path that it was written to, and the work folder
+    /// may have been moved since, or copied to another machine.
+    fn raw_today(&self, recorded: &Path) -> PathBuf {
+        let here = recorded
+            .file_name()
+            .map(|name| self.options.work_dir.join("raw").join(name));
+        match here {
+            Some(here) if here.exists() => here,
+            _ => recorded.to_path_buf(),
+        }
+    }
+
     fn batch_path(&self, folder: &str, batch: &BatchId, extension: &str) -> PathBuf {
         // An id is a UUID of ours; should one ever not be, it still names a file of this folder.
         let plain: String = batch

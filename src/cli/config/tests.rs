@@ -160,23 +160,50 @@ fn settings_are_shown_with_their_origin() {
     let folder = started();
     let mut sources = sources(folder.path());
     sources.flags = vec![("log.level".to_owned(), "debug".to_owned())];
+    let retries = "PAGEMILL__EXECUTION__MAX_RETRIES".to_owned();
+    sources.env.insert(retries, "5".to_owned());
+    fs::write(folder.path().join(".env"), "PAGEMILL__BREAKER__WINDOW=7\n").unwrap();
     let show = |origin, json| run_command(ConfigCommand::Show { origin, json }, sources.clone()).1;
     let text = show(true, false);
-    assert!(text.contains("log.level: \"debug\"  # flag\n"), "{text}");
-    assert!(
-        text.contains("execution.max_retries: 3  # file\n"),
-        "{text}"
-    );
-    assert!(
-        text.contains("model.generation_config.maxOutputTokens: 16384  # file\n"),
-        "{text}"
-    );
-    assert!(text.contains("results.writers: 16  # default\n"), "{text}");
-    assert!(show(false, false).contains("max_retries: 3"));
+    let has = |words: &[&str]| {
+        let mut lines = text.lines();
+        let found = lines.any(|line| line.split_whitespace().eq(words.iter().copied()));
+        assert!(found, "{words:?} in\n{text}");
+    };
+    has(&["log.level", "debug", "flag", "--log-level"]);
+    has(&[
+        "execution.max_retries",
+        "5",
+        "env",
+        "PAGEMILL__EXECUTION__MAX_RETRIES",
+    ]);
+    has(&["breaker.window", "7", ".env", "PAGEMILL__BREAKER__WINDOW"]);
+    has(&["results.writers", "16", "default"]);
+    has(&["GEMINI_API_KEY", "********", "env", "GEMINI_API_KEY"]);
+    let typed = fs::read_to_string(folder.path().join("pagemill.yaml")).unwrap();
+    let line = typed
+        .lines()
+        .position(|line| line.contains("max_output_tokens:"));
+    let line = (line.unwrap() + 1).to_string();
+    let path = "model.generation_config.maxOutputTokens";
+    has(&[path, "16384", "file", "line", &line]);
+    for key in crate::settings::table::KEYS {
+        let is_map = key.kind.is_map();
+        assert!(
+            text.lines().any(|line| line.starts_with(key.path)) || is_map,
+            "{}",
+            key.path
+        );
+    }
+    assert!(show(false, false).contains("max_retries: 5"));
     let value: Value = serde_json::from_str(&show(false, true)).unwrap();
-    assert_eq!(value["execution"]["max_retries"], 3);
+    assert_eq!(value["execution"]["max_retries"], 5);
     let value: Value = serde_json::from_str(&show(true, true)).unwrap();
-    assert_eq!(value["log.level"]["origin"], "flag");
+    assert_eq!(value["version"], 1);
+    let settings = &value["settings"];
+    assert_eq!(settings["log.level"]["origin"], "flag --log-level");
+    assert_eq!(settings["execution.max_retries"]["value"], 5);
+    assert_eq!(settings["results.writers"]["line"], Value::Null);
     fs::write(folder.path().join("pagemill.yaml"), "x: 1").unwrap();
     assert_eq!(
         run_command(

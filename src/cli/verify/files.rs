@@ -74,7 +74,7 @@ async fn check_raw(
     Ok(kind != FindingKind::RawMissing)
 }
 
-/// Looks where the row says, and where a work folder that was moved has it now.
+/// Looks where the work folder has it today, and else where the row says: it may have been moved.
 async fn raw_fault(
     look: &Look<'_>,
     batch: &BatchFiles,
@@ -82,8 +82,8 @@ async fn raw_fault(
 ) -> Option<(FindingKind, String)> {
     let recorded = Path::new(&raw.path);
     let here = look.files.raw_path(&batch.batch);
-    let facts = match look.files.facts(recorded).await {
-        Ok(None) => look.files.facts(&here).await,
+    let facts = match look.files.facts(&here).await {
+        Ok(None) => look.files.facts(recorded).await,
         facts => facts,
     };
     match facts {

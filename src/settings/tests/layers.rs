@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 #[test]
@@ -46,7 +48,8 @@ fn dot_env_fills_but_does_not_override_or_leak() {
         settings.log,
         Log {
             format: LogFormat::Human,
-            level: "debug".to_owned()
+            level: "debug".to_owned(),
+            slow_query: Some(Duration::from_secs(1)),
         }
     );
     assert_eq!(settings.api_key.unwrap().expose(), "planted-key-from-file");

@@ -262,10 +262,10 @@ fn null_batch() -> Option<&'static str> {
 pub(in crate::actors::state) const CHAIN_AGAIN: &str = "
     UPDATE pages SET waits_for = predecessor, updated_at = ?2
     WHERE record_key IN (
-        SELECT p.record_key FROM json_each(?1) AS b CROSS JOIN pages AS p
-        WHERE p.record_key >= CASE b.value WHEN '' THEN '' ELSE b.value || ':' END
-          AND p.record_key < CASE b.value WHEN '' THEN ':' ELSE b.value || ';' END
-          AND p.book = b.value AND p.stage = 'discovered' AND p.waits_for IS NULL
+        SELECT p.record_key FROM json_each(?1) AS book_each CROSS JOIN pages AS p
+        WHERE p.record_key >= CASE book_each.value WHEN '' THEN '' ELSE book_each.value || ':' END
+          AND p.record_key < CASE book_each.value WHEN '' THEN ':' ELSE book_each.value || ';' END
+          AND p.book = book_each.value AND +p.stage = 'discovered' AND +p.waits_for IS NULL
           AND p.predecessor IS NOT NULL
           AND EXISTS (SELECT 1 FROM pages AS q WHERE q.record_key = p.predecessor
                       AND (q.stage IN ('discovered','uploading','uploaded','batched','validating')
