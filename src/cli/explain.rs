@@ -25,7 +25,7 @@ use facts::Look;
 #[command(after_help = "\
 Examples:
   pagemill explain 'Alabama:Howard College:1849:14'
-  pagemill explain dataset/label_to_curricular/Alabama/'Howard College'/1849/14.json
+  pagemill explain 'dataset/label_to_curricular/Alabama/Howard College/1849/14.json'
   pagemill explain KEY --json | jq -r .reason
 
 It reads the database, the label, the image and the output, opens no socket and changes nothing.

@@ -10,10 +10,10 @@
 
 pub mod audit;
 pub mod batch_desk;
-pub mod desk_pages;
-pub mod desk_story;
 pub mod clearing;
 pub mod copy;
+pub mod desk_pages;
+pub mod desk_story;
 pub mod messages;
 pub mod open;
 pub mod orders;
