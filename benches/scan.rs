@@ -154,6 +154,7 @@ impl Stage {
             token: ScopeToken::from("scope"),
             layout: Tree::layout(),
             skip_dead: false,
+            chained: true,
             validator: Arc::new(Validator::new(&schema).unwrap()),
         };
         let peers = ScannerPeers {

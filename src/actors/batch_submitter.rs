@@ -39,7 +39,7 @@ mod probe;
 mod submission;
 
 use desk::Found;
-pub use lines::{LineWriter, Prices};
+pub use lines::{Line, LineWriter, Prices, Refusal, Subject};
 use lookup::Lookup;
 use probe::Probed;
 use submission::{Submission, SubmissionEnd};

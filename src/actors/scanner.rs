@@ -52,6 +52,8 @@ pub struct ScannerOptions {
     pub layout: Layout,
     /// Whether a page may run without the context of a dead predecessor.
     pub skip_dead: bool,
+    /// Whether a page waits for the one before it at all.
+    pub chained: bool,
     /// What an output must pass to count.
     pub validator: Arc<Validator>,
     /// Which labels belong to the run, by when they arrived; all without one.
@@ -266,6 +268,7 @@ impl Look {
         let rules = scan::Rules {
             scope: self.options.token.clone(),
             skip_dead: self.options.skip_dead,
+            chained: self.options.chained,
         };
         let mut arrived = Vec::new();
         for book in books {
@@ -405,7 +408,8 @@ impl Look {
                         requeue.push((key, PageEvent::Requeued { cause }));
                     }
                     Err(fault) => {
-                        tracing::debug!(page.key = key.as_str(), reason = %fault, "page left alone");
+                        let reason = format_args!("{}: {fault}", scan::LeftAlone::ImageNotUsable);
+                        tracing::debug!(page.key = key.as_str(), reason = %reason, "page left alone");
                     }
                 }
             }

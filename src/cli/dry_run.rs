@@ -113,7 +113,7 @@ fn worst_nanos(settings: &Settings, recipe: &Recipe, pages: u64) -> anyhow::Resu
 }
 
 impl Counted {
-    fn book(&mut self, labels: &[Label], known: &[Known], rules: &scan::Rules, chained: bool) {
+    fn book(&mut self, labels: &[Label], known: &[Known], rules: &scan::Rules) {
         let mut in_flight: HashSet<&RecordKey> = HashSet::new();
         let compared = scan::compare(labels, known, rules, |key, why| {
             tracing::debug!(page.key = key.as_str(), reason = %why, "page left alone");
@@ -149,7 +149,7 @@ impl Counted {
             .collect();
         let waits = |key: &&&RecordKey| {
             let before = in_scope.get(**key).and_then(|number| number.checked_sub(1));
-            chained && before.is_some_and(|before| not_done.contains(&before))
+            rules.chained && before.is_some_and(|before| not_done.contains(&before))
         };
         self.labels += in_scope.len() as u64;
         self.to_adopt_or_run += judged.len() as u64;
@@ -179,8 +179,8 @@ async fn count(
     let rules = scan::Rules {
         scope: from_settings::windowed(settings.scope_token(), window),
         skip_dead: from_settings::skip_dead(settings),
+        chained: settings.execution.context == crate::settings::Context::Chain,
     };
-    let chained = settings.execution.context == crate::settings::Context::Chain;
     let mut walk = tree.walk(&scope).await?;
     let mut counted = Counted::default();
     while let Some(chunk) = walk.next().await {
@@ -206,7 +206,7 @@ async fn count(
                 None => Vec::new(),
             };
             let known: Vec<scan::Known> = known.into_iter().map(known_of).collect();
-            counted.book(&labels, &known, &rules, chained);
+            counted.book(&labels, &known, &rules);
         }
     }
     Ok(counted)

@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod dry_run;
 pub mod emulator;
 pub mod exit;
+pub mod explain;
 pub mod export;
 pub mod failures;
 pub mod health;
@@ -24,6 +25,7 @@ pub mod pages;
 pub mod pause;
 pub mod progress;
 pub mod reconcile;
+pub mod replay;
 pub mod restore;
 pub mod resume;
 pub mod rows;
@@ -31,6 +33,8 @@ pub mod run;
 pub mod runs;
 pub mod screen;
 pub mod select;
+pub mod shell;
+pub mod show;
 pub mod status;
 pub mod target;
 pub mod usage;
@@ -61,6 +65,9 @@ Examples:
   pagemill status                   counts, live batches and cost, also while a run goes on
   pagemill health                   is anything wrong? the exit code says it
   pagemill alerts test              try out how you are told when something is
+  pagemill explain KEY              why this page is not running, and what would make it run
+  pagemill show KEY                 its whole story; --request, --raw and --output word for word
+  pagemill replay                   how many rejected answers today's schema would take
   pagemill resume                   submit again after a halt
   pagemill failures --summary       what went wrong, by type, and the newest failures
   pagemill export state             one readable file a page, with an index
@@ -110,6 +117,12 @@ pub enum Command {
     Health(health::HealthArgs),
     /// Show what you were told of, or send a test message through each channel
     Alerts(alerts::AlertsArgs),
+    /// Say why a page is not running, and what would make it run
+    Explain(explain::ExplainArgs),
+    /// Show the whole story of one page: files, history, attempts, failures, request, answer
+    Show(show::ShowArgs),
+    /// Judge stored answers once more, by today's schema; sends and changes nothing
+    Replay(replay::ReplayArgs),
     /// Show what went wrong: failures by type, and the newest ones
     Failures(failures::FailuresArgs),
     /// Take pages away: a tree of readable files, or one table

@@ -77,6 +77,37 @@ impl Screen {
         self.styled(text, Style::new().dim())
     }
 
+    /// A text as lines that end between words, where somebody reads it on a terminal; else as it is,
+    /// for whatever searches in it. It begins in the column `indent`, and so do its further lines.
+    pub fn paragraph(&self, indent: usize, text: &str, out: &mut impl Write) -> io::Result<()> {
+        if !self.is_terminal {
+            return writeln!(out, "{text}");
+        }
+        let mut used = indent;
+        for word in text.split(' ') {
+            let width = console::measure_text_width(word);
+            if used > indent && used + 1 + width > usize::from(self.width) {
+                write!(out, "\n{:indent$}", "")?;
+                used = indent;
+            }
+            if used > indent {
+                write!(out, " ")?;
+                used += 1;
+            }
+            write!(out, "{word}")?;
+            used += width;
+        }
+        writeln!(out)
+    }
+
+    /// The same without colors, for texts that are cut or cleaned afterwards.
+    pub fn without_colors(self) -> Self {
+        Screen {
+            colors: false,
+            ..self
+        }
+    }
+
     /// An instant, how long ago it was and when: `3 h 5 min ago (2026-11-22T09:47:11Z)`.
     pub fn when(&self, then: Timestamp, now: Timestamp) -> String {
         let absolute = self.faint(&format!("({})", seconds(then)));

@@ -10,6 +10,7 @@ pub mod cadence;
 pub mod cost;
 pub mod doctor;
 pub mod estimate;
+pub mod explain;
 pub mod pace;
 pub mod pack;
 pub mod poll;

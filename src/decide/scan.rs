@@ -38,6 +38,8 @@ pub struct Rules {
     pub scope: ScopeToken,
     /// Whether a page may run without the context of a dead predecessor.
     pub skip_dead: bool,
+    /// Whether a page waits for the one before it at all.
+    pub chained: bool,
 }
 
 /// A page's place among the pages of its book.
@@ -190,6 +192,49 @@ fn chain_lengths(labels: &[Label]) -> HashMap<u32, u32> {
     lengths
 }
 
+/// What a look at one label that is in scope asks for. Scanner, dry run and `pagemill explain` all
+/// decide by this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need<'a> {
+    /// Nothing, and why.
+    LeftAlone(LeftAlone<'a>),
+    /// The page is on the work list, and nothing but its turn keeps it.
+    Runs,
+    /// Its output is there, and the state does not vouch for it: it is read first.
+    JudgeOutput,
+    /// It goes back to the work list.
+    Again(RequeueCause),
+}
+
+/// What is needed for a page that the state knows and whose label is there. Only where pages are
+/// `chained` does one wait for another.
+pub fn need(page: &Known, has_output: bool, chained: bool) -> Need<'_> {
+    match page.stage {
+        PageStage::Completed if has_output => Need::LeftAlone(LeftAlone::Done),
+        PageStage::Completed => Need::Again(RequeueCause::OutputVanished),
+        PageStage::Discovered | PageStage::Dead | PageStage::Review | PageStage::Skipped
+            if has_output =>
+        {
+            Need::JudgeOutput
+        }
+        PageStage::Discovered => match &page.waits_for {
+            Some(before) if chained => Need::LeftAlone(LeftAlone::WaitsFor(before)),
+            _ => Need::Runs,
+        },
+        PageStage::Dead if page.dead_for == Some(ErrorType::Image) => {
+            Need::LeftAlone(LeftAlone::ImageNotUsable)
+        }
+        PageStage::Dead => Need::LeftAlone(LeftAlone::Dead),
+        PageStage::Review => Need::LeftAlone(LeftAlone::InReview),
+        PageStage::Skipped if page.left_out => Need::LeftAlone(LeftAlone::LeftOut),
+        // It was left out because its label was gone; here is the label.
+        PageStage::Skipped => Need::Again(RequeueCause::LabelReturned),
+        PageStage::Uploading | PageStage::Uploaded | PageStage::Batched | PageStage::Validating => {
+            Need::LeftAlone(LeftAlone::InFlight(page.stage))
+        }
+    }
+}
+
 fn compare_known<'a>(
     label: &'a Label,
     page: &'a Known,
@@ -199,49 +244,20 @@ fn compare_known<'a>(
     tell: &mut impl FnMut(&'a RecordKey, LeftAlone<'a>),
 ) {
     let key = &label.key;
-    let mut at_rest = false;
-    match page.stage {
-        PageStage::Completed if label.has_output => tell(key, LeftAlone::Done),
-        PageStage::Completed => {
-            found
-                .requeue
-                .push((key.clone(), RequeueCause::OutputVanished));
-            at_rest = true;
-        }
-        PageStage::Discovered => {
-            at_rest = true;
-            if label.has_output {
-                found.outputs_to_judge.push(key.clone());
-            } else if let Some(before) = &page.waits_for {
-                tell(key, LeftAlone::WaitsFor(before));
-            }
-        }
-        PageStage::Dead | PageStage::Review | PageStage::Skipped if label.has_output => {
-            found.outputs_to_judge.push(key.clone());
-        }
-        PageStage::Dead if page.dead_for == Some(ErrorType::Image) => {
-            tell(key, LeftAlone::ImageNotUsable);
-        }
-        PageStage::Dead => tell(key, LeftAlone::Dead),
-        PageStage::Review => tell(key, LeftAlone::InReview),
-        PageStage::Skipped if page.left_out => tell(key, LeftAlone::LeftOut),
-        // It was left out because its label was gone; here is the label.
-        PageStage::Skipped => {
-            found
-                .requeue
-                .push((key.clone(), RequeueCause::LabelReturned));
-            at_rest = true;
-        }
-        PageStage::Uploading | PageStage::Uploaded | PageStage::Batched | PageStage::Validating => {
-            tell(key, LeftAlone::InFlight(page.stage))
-        }
+    let need = need(page, label.has_output, rules.chained);
+    match need {
+        Need::LeftAlone(why) => tell(key, why),
+        Need::Runs => {}
+        Need::JudgeOutput => found.outputs_to_judge.push(key.clone()),
+        Need::Again(cause) => found.requeue.push((key.clone(), cause)),
     }
-    if page.stage == PageStage::Completed && !at_rest {
+    if need == Need::LeftAlone(LeftAlone::Done) {
         return;
     }
     if page.scope.as_ref() != Some(&rules.scope) {
         found.rescope.push(key.clone());
     }
+    let at_rest = page.stage == PageStage::Discovered || matches!(need, Need::Again(_));
     let waits_elsewhere = at_rest && page.waits_for != place.waits_for;
     if page.predecessor != place.predecessor
         || page.chain_ahead != place.chain_ahead
@@ -282,6 +298,7 @@ mod tests {
         Rules {
             scope: ScopeToken::from("scope"),
             skip_dead: true,
+            chained: true,
         }
     }
 

@@ -204,16 +204,7 @@ impl Plan {
             layout: settings.paths.layout.clone(),
             chained: shared.chained,
             validator: Arc::clone(&recipe.validator),
-            prices: Prices {
-                price: shared.price.clone(),
-                tokens_per_image: settings.batch.tokens_per_image,
-                output_tokens_max: settings.model.max_output_tokens(),
-                steps: RetrySteps {
-                    tokens_percent: settings.execution.truncated_tokens_percent,
-                    tokens_max: settings.execution.truncated_tokens_max,
-                    temperature_step: settings.execution.refused_temperature_step,
-                },
-            },
+            prices: prices_of_lines(settings, shared.price.clone()),
             conductor: conductor(settings, &shared, &request),
             scanner: scanner(settings, &shared, &recipe, request.window.clone()),
             transfer: transfer(settings, &shared),
@@ -228,6 +219,21 @@ impl Plan {
             begins_paused: !settings.execution.recovers_by_itself,
             recipe,
         })
+    }
+}
+
+/// What request lines are measured and changed by.
+pub fn prices_of_lines(settings: &Settings, price: Option<Price>) -> Prices {
+    let execution = &settings.execution;
+    Prices {
+        price,
+        tokens_per_image: settings.batch.tokens_per_image,
+        output_tokens_max: settings.model.max_output_tokens(),
+        steps: RetrySteps {
+            tokens_percent: execution.truncated_tokens_percent,
+            tokens_max: execution.truncated_tokens_max,
+            temperature_step: execution.refused_temperature_step,
+        },
     }
 }
 
@@ -267,6 +273,7 @@ fn scanner(
         token: shared.scope.clone(),
         layout: settings.paths.layout.clone(),
         skip_dead: skip_dead(settings),
+        chained: shared.chained,
         validator: Arc::clone(&recipe.validator),
     }
 }
@@ -393,7 +400,8 @@ fn release(settings: &Settings) -> ReleaseRules {
     }
 }
 
-fn brake(settings: &Settings) -> Brake {
+/// What stops or slows submission.
+pub fn brake(settings: &Settings) -> Brake {
     let (batch, breaker) = (&settings.batch, &settings.breaker);
     let pages_max = u32::try_from(settings.execution.batch_size_limit).unwrap_or(u32::MAX);
     Brake {
@@ -417,19 +425,24 @@ fn brake(settings: &Settings) -> Brake {
     }
 }
 
+/// What answers are judged by, beside the schema.
+pub fn judge_rules(settings: &Settings) -> JudgeRules {
+    let results = &settings.results;
+    JudgeRules {
+        max_retries: settings.execution.max_retries,
+        retry_delay: settings.execution.retry_delay,
+        stored_response_bytes_max: usize::try_from(results.stored_response_bytes_max)
+            .unwrap_or(usize::MAX),
+        refuse_empty: results.refuse_empty,
+        echo_field: results.echo_field.clone(),
+        threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+    }
+}
+
 fn processor(settings: &Settings, shared: &Shared) -> ResultProcessorOptions {
     let results = &settings.results;
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     ResultProcessorOptions {
-        rules: JudgeRules {
-            max_retries: settings.execution.max_retries,
-            retry_delay: settings.execution.retry_delay,
-            stored_response_bytes_max: usize::try_from(results.stored_response_bytes_max)
-                .unwrap_or(usize::MAX),
-            refuse_empty: results.refuse_empty,
-            echo_field: results.echo_field.clone(),
-            threads: cores,
-        },
+        rules: judge_rules(settings),
         collections_max: results.downloads_in_flight,
         verdicts_together: results.verdicts_per_commit,
         results_wait: settings.batch.results_lost,

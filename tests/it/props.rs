@@ -326,7 +326,7 @@ proptest! {
                 dead_for: None,
             }));
         }
-        let rules = Rules { scope: ScopeToken::from("scope"), skip_dead };
+        let rules = Rules { scope: ScopeToken::from("scope"), skip_dead, chained: true };
         let found = scan::compare(&labels, &known, &rules, |_, _| {});
         let known: BTreeSet<RecordKey> = known.into_iter().map(|page| page.key).collect();
         let unknown: Vec<RecordKey> = {

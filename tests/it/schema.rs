@@ -356,3 +356,30 @@ async fn no_recurring_question_scans_the_pages() {
         assert!(!sorts_pages, "{name}:\n{plan}");
     }
 }
+
+#[actix::test]
+async fn no_question_about_one_page_scans_a_table() {
+    use pagemill::actors::state::{desk_page, desk_story};
+    let (_folder, db) = migrated().await;
+    let fixed = desk_page::QUESTIONS.iter();
+    let fixed = fixed.map(|(name, sql)| (*name, (*sql).to_owned()));
+    for (name, sql) in fixed.chain(desk_story::questions()) {
+        let plan = query_plan(&db, &sql).await;
+        for step in plan.lines().filter(|step| step.starts_with("SCAN")) {
+            // A list of ours, the rows that a walk has found so far, or an index that holds only
+            // the pages that wait.
+            let is_few = [
+                "SCAN k VIRTUAL TABLE",
+                "SCAN chain",
+                "SCAN c",
+                "SCAN s",
+                "SCAN step",
+            ]
+            .iter()
+            .any(|few| step.starts_with(few))
+                || step.contains("CONSTANT ROW");
+            assert!(is_few, "{name}:\n{plan}");
+        }
+        assert!(!plan.contains("AUTOMATIC"), "{name}:\n{plan}");
+    }
+}

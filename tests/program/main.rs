@@ -26,6 +26,7 @@ mod paths;
 mod playbook;
 mod reconcile;
 mod secrets;
+mod show;
 mod status;
 mod usage;
 mod verify;

@@ -262,6 +262,7 @@ fn plan(settings: &Settings, layout: &Layout) -> Plan {
             token: scope.clone(),
             layout: layout.clone(),
             skip_dead: settings.unlock_behind_dead,
+            chained: settings.chained,
             validator,
         },
         transfer: TransferOptions {

@@ -73,8 +73,46 @@ pub struct Built {
     pub reserved_cost_nanos: Option<u64>,
 }
 
+/// A page that is asked about.
+#[derive(Debug, Clone)]
+pub struct Subject<'a> {
+    pub key: &'a RecordKey,
+    pub file_uri: &'a str,
+    pub file_mime: &'a str,
+    /// The page before, if the prompt is to see its output.
+    pub predecessor: Option<&'a RecordKey>,
+    /// What this try changes of the recipe's parameters.
+    pub parameters: Option<Value>,
+}
+
+/// A request line, newline included.
+pub struct Line {
+    pub text: Vec<u8>,
+    prompted: Prompted,
+    /// What was asked differently from the recipe.
+    pub parameters: Option<Value>,
+}
+
+impl Line {
+    /// The hash of its prompt.
+    pub fn prompt_sha256(&self) -> Sha256Hex {
+        sha256(self.prompted.prompt.as_bytes())
+    }
+
+    /// The hash of what its prompt saw of the page before; absent when it saw nothing.
+    pub fn context_sha256(&self) -> Option<Sha256Hex> {
+        let context = self.prompted.context.as_ref();
+        context.map(|context| sha256(context.as_bytes()))
+    }
+
+    /// Its prompt.
+    pub fn prompt(&self) -> &str {
+        &self.prompted.prompt
+    }
+}
+
 /// Why a page cannot be put into a request.
-type Refusal = Box<FailureDetail>;
+pub type Refusal = Box<FailureDetail>;
 
 /// What a prompt is made from.
 struct Material {
@@ -197,37 +235,27 @@ impl LineWriter {
         let mut tokens = 0_u64;
         let mut output_tokens = 0_u64;
         for chunk in members.chunks(LINES_TOGETHER) {
-            let mut materials = Vec::with_capacity(chunk.len());
-            for member in chunk {
-                let completed = self.chained && member.predecessor_completed;
-                let predecessor = member.predecessor.as_ref().filter(|_| completed);
-                let material = self.material(&member.key, predecessor, &*ports.source);
-                materials.push(material.await?);
-            }
-            let mut lines = Vec::new();
-            for (member, prompted) in chunk.iter().zip(self.prompts(materials).await) {
-                match prompted.and_then(|prompted| self.line(member, prompted)) {
-                    Ok(Line {
-                        text,
-                        prompted,
-                        parameters,
-                    }) => {
-                        output_tokens += self.output_tokens_max(parameters.as_ref());
-                        tokens += self.size(member.key.as_str(), &prompted).tokens;
-                        lines.extend_from_slice(&text);
+            let subjects: Vec<Subject<'_>> =
+                chunk.iter().map(|member| self.subject(member)).collect();
+            let mut texts = Vec::new();
+            let lines = self.lines(&subjects, &*ports.source).await?;
+            for (member, line) in chunk.iter().zip(lines) {
+                match line {
+                    Ok(line) => {
+                        output_tokens += self.output_tokens_max(line.parameters.as_ref());
+                        tokens += self.size(member.key.as_str(), &line.prompted).tokens;
+                        texts.extend_from_slice(&line.text);
                         included.push(IncludedMember {
                             key: member.key.clone(),
-                            prompt_sha256: sha256(prompted.prompt.as_bytes()),
-                            context_sha256: prompted
-                                .context
-                                .map(|context| sha256(context.as_bytes())),
-                            parameters: parameters.map(|parameters| parameters.to_string()),
+                            prompt_sha256: line.prompt_sha256(),
+                            context_sha256: line.context_sha256(),
+                            parameters: line.parameters.map(|changed| changed.to_string()),
                         });
                     }
                     Err(failure) => refused.push((member.key.clone(), *failure)),
                 }
             }
-            spool.write(lines).await?;
+            spool.write(texts).await?;
         }
         let written = spool.finish().await?;
         let reserved_cost_nanos = self.reserve(tokens, output_tokens, included.len() as u64);
@@ -239,6 +267,37 @@ impl LineWriter {
             refused,
             reserved_cost_nanos,
         })
+    }
+
+    /// A member as the subject of its line: what it sees of the page before, and what its
+    /// parameters change.
+    pub fn subject<'m>(&self, member: &'m Member) -> Subject<'m> {
+        let completed = self.chained && member.predecessor_completed;
+        Subject {
+            key: &member.key,
+            file_uri: &member.file_uri,
+            file_mime: &member.file_mime,
+            predecessor: member.predecessor.as_ref().filter(|_| completed),
+            parameters: self.parameters(member),
+        }
+    }
+
+    /// The lines of some pages, in order, as they are sent. Fails when the disk does.
+    pub async fn lines(
+        &self,
+        subjects: &[Subject<'_>],
+        source: &dyn PageSource,
+    ) -> Result<Vec<Result<Line, Refusal>>, SourceError> {
+        let mut materials = Vec::with_capacity(subjects.len());
+        for subject in subjects {
+            let material = self.material(subject.key, subject.predecessor, source);
+            materials.push(material.await?);
+        }
+        let prompted = self.prompts(materials).await.into_iter();
+        let lines = subjects.iter().zip(prompted);
+        Ok(lines
+            .map(|(subject, prompted)| self.line(subject, prompted?))
+            .collect())
     }
 
     fn reserve(&self, tokens: u64, output_tokens: u64, requests: u64) -> Option<u64> {
@@ -275,20 +334,20 @@ impl LineWriter {
         (!changed.is_empty()).then_some(Value::Object(changed))
     }
 
-    fn line(&self, member: &Member, prompted: Prompted) -> Result<Line, Refusal> {
-        let parameters = self.parameters(member);
+    fn line(&self, subject: &Subject<'_>, prompted: Prompted) -> Result<Line, Refusal> {
         let mut generation_config = Cow::Borrowed(&self.recipe.generation_config);
-        if let (Some(Value::Object(changed)), Some(config)) =
-            (&parameters, self.recipe.generation_config.as_object())
-        {
+        if let (Some(Value::Object(changed)), Some(config)) = (
+            &subject.parameters,
+            self.recipe.generation_config.as_object(),
+        ) {
             let mut config = config.clone();
             config.extend(changed.clone());
             generation_config = Cow::Owned(Value::Object(config));
         }
         let parts = LineParts {
-            key: member.key.as_str(),
-            file_uri: &member.file_uri,
-            mime: &member.file_mime,
+            key: subject.key.as_str(),
+            file_uri: subject.file_uri,
+            mime: subject.file_mime,
             prompt: &prompted.prompt,
             generation_config: &generation_config,
             response_schema: &self.recipe.response_schema,
@@ -298,7 +357,7 @@ impl LineWriter {
         Ok(Line {
             text,
             prompted,
-            parameters,
+            parameters: subject.parameters.clone(),
         })
     }
 
@@ -359,13 +418,6 @@ impl LineWriter {
             (0..count).map(|_| Err(failure.clone())).collect()
         })
     }
-}
-
-struct Line {
-    text: Vec<u8>,
-    prompted: Prompted,
-    /// What was asked differently from the recipe.
-    parameters: Option<Value>,
 }
 
 fn render(recipe: &Recipe, names: &[String], material: Material) -> Result<Prompted, Refusal> {

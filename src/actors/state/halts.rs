@@ -10,6 +10,7 @@ use super::{Apply, Rules};
 use crate::domain::attempt::{Outcome, Verdict};
 use crate::domain::batch::AbandonCode;
 use crate::domain::halt::{HaltReason, Pulse, Standing};
+use crate::domain::ids::RecipeHash;
 use crate::domain::time::Timestamp;
 
 #[derive(FromQueryResult)]
@@ -289,34 +290,35 @@ impl Apply for ListStanding {
     const WRITES: bool = false;
 
     async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Standing> {
-        let since = forgiven_until(tx).await?;
-        let settled: Option<SharesRow> = first(
-            tx,
-            FIRST_SETTLED,
-            [
-                text(&self.recipe),
-                text(&since),
-                signed(self.batches).into(),
-            ],
-        )
-        .await?;
-        let live = number(
-            tx,
-            "SELECT count(*) FROM submissions WHERE recipe_hash = ?1
-             AND state IN ('planned','submitting','in doubt','submitted','ready')",
-            [text(&self.recipe)],
-        )
-        .await?;
-        let settled = settled.unwrap_or(SharesRow {
-            results: 0,
-            accepted: 0,
-        });
-        Ok(Standing {
-            results: unsigned(settled.results),
-            accepted: unsigned(settled.accepted),
-            live,
-        })
+        standing(tx, &self.recipe, self.batches).await
     }
+}
+
+/// How a recipe has done in its first `batches` batches.
+pub(super) async fn standing(
+    conn: &impl ConnectionTrait,
+    recipe: &RecipeHash,
+    batches: u64,
+) -> StateResult<Standing> {
+    let since = forgiven_until(conn).await?;
+    let values = [text(recipe), text(&since), signed(batches).into()];
+    let settled: Option<SharesRow> = first(conn, FIRST_SETTLED, values).await?;
+    let live = number(
+        conn,
+        "SELECT count(*) FROM submissions WHERE recipe_hash = ?1
+         AND state IN ('planned','submitting','in doubt','submitted','ready')",
+        [text(recipe)],
+    )
+    .await?;
+    let settled = settled.unwrap_or(SharesRow {
+        results: 0,
+        accepted: 0,
+    });
+    Ok(Standing {
+        results: unsigned(settled.results),
+        accepted: unsigned(settled.accepted),
+        live,
+    })
 }
 
 /// The first answers are enough to tell whether a recipe is worth more.

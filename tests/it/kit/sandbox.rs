@@ -485,6 +485,7 @@ fn plan(tree: &MemoryTree) -> Plan {
             token: scope.clone(),
             layout: tree.layout.clone(),
             skip_dead: true,
+            chained: true,
             validator,
         },
         transfer: TransferOptions {
