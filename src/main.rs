@@ -44,6 +44,7 @@ async fn run(cli: &Cli) -> anyhow::Result<u8> {
         Command::Emulator(args) => cli::emulator::run(args).await,
         Command::Status(args) => cli::status::run(&cli.common, args, out).await,
         Command::Failures(args) => cli::failures::run(&cli.common, args, out).await,
+        Command::Report(args) => cli::report::run(&cli.common, args, out).await,
         Command::Doctor(args) => cli::doctor::run(&cli.common, args, out).await,
         Command::Reconcile(args) => cli::reconcile::run(&cli.common, args, out).await,
         Command::Verify(args) => cli::verify::run(&cli.common, args, out).await,

@@ -142,7 +142,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "report",
         rooms: &["domain"],
-        crates: &[],
+        crates: &["csv", "serde_json"],
     },
     Room {
         name: "emulator",

@@ -16,6 +16,7 @@ pub mod late_jobs;
 pub mod paces;
 pub mod page_events;
 pub mod pages;
+pub mod period_reports;
 pub mod recipes;
 pub mod remote_files;
 pub mod reports;

@@ -9,6 +9,7 @@ use sea_orm_migration::prelude::*;
 mod m20261122_000001_initial;
 mod m20261122_000002_brakes;
 mod m20261122_000003_attempt_parameters;
+mod m20261122_000006_reports_and_retention;
 
 /// Every migration, oldest first.
 pub struct Migrator;
@@ -20,6 +21,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000001_initial::Migration),
             Box::new(m20261122_000002_brakes::Migration),
             Box::new(m20261122_000003_attempt_parameters::Migration),
+            Box::new(m20261122_000006_reports_and_retention::Migration),
         ]
     }
 }

@@ -11,6 +11,7 @@ pub mod init;
 pub mod logging;
 pub mod progress;
 pub mod reconcile;
+pub mod report;
 pub mod resume;
 pub mod run;
 pub mod screen;
@@ -41,6 +42,7 @@ Examples:
   pagemill status                   counts, live batches and cost, also while a run goes on
   pagemill resume                   submit again after a halt
   pagemill failures --summary       what went wrong, by type, and the newest failures
+  pagemill report --period day      what was done today and what it cost; also HTML, JSON, CSV
   pagemill verify                   hold outputs, history and counts against each other
 
 Exit codes: 0 all done; 1 failed; 2 usage; 3 finished, but pages are dead or in review;
@@ -82,6 +84,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Show what went wrong: failures by type, and the newest ones
     Failures(failures::FailuresArgs),
+    /// Report on a day, a week, a batch, a run or everything: Markdown, HTML, JSON, CSV
+    Report(report::ReportArgs),
     /// Check key, model, clock, disk, folders, database and prompt; costs nothing
     Doctor(doctor::DoctorArgs),
     /// Compare the database with the provider, and rebuild one that was lost

@@ -31,6 +31,8 @@ pub enum Kind {
     },
     /// One of these words.
     Word(&'static [&'static str]),
+    /// A list of some of these words, each at most once.
+    Words(&'static [&'static str]),
     /// A list of names, or a range of numbers.
     Filter,
     /// A filter for each of any levels.

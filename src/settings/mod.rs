@@ -36,6 +36,7 @@ pub use secret::ApiKey;
 
 use crate::domain::ids::ScopeToken;
 use crate::domain::layout::Layout;
+use crate::domain::period::Zone;
 use crate::ports::page_source::Scope;
 
 /// Every setting, checked. Paths are absolute if the working folder was.
@@ -50,6 +51,9 @@ pub struct Settings {
     pub breaker: Breaker,
     pub files: Files,
     pub results: Results,
+    pub report: Report,
+    /// The age of a closed batch at which its raw results are compressed; 0 means never.
+    pub compress_after: Duration,
     pub state: State,
     pub api: Api,
     /// Time that work in flight has after a stop signal.
@@ -205,6 +209,15 @@ pub struct Results {
     pub echo_field: Option<String>,
     pub compare_images: bool,
     pub uncollected_alarm: Duration,
+}
+
+/// Reports that are written by themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub daily: bool,
+    pub weekly: bool,
+    pub formats: Vec<&'static str>,
+    pub zone: Zone,
 }
 
 /// Where the state is kept.

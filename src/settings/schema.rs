@@ -64,6 +64,12 @@ fn setting(key: &Key) -> Value {
             words.push(Value::Null);
             json!({"enum": words})
         }
+        Kind::Words(words) => json!({
+            "type": ["array", "null"],
+            "items": {"enum": words},
+            "minItems": 1,
+            "uniqueItems": true,
+        }),
         Kind::Filter => json!({"anyOf": filter}),
         Kind::FilterMap => {
             json!({"type": ["object", "null"], "additionalProperties": {"anyOf": filter}})

@@ -19,6 +19,7 @@ mod kit;
 mod limits;
 mod paths;
 mod reconcile;
+mod report;
 mod secrets;
 mod verify;
 mod whole;

@@ -8,6 +8,7 @@
 //! `domain::page::next` or `domain::batch::next`, and every time from the message.
 
 pub mod audit;
+pub mod figures;
 pub mod messages;
 pub mod open;
 pub mod read;
