@@ -48,6 +48,7 @@ async fn run(cli: &Cli) -> anyhow::Result<u8> {
         Command::Doctor(args) => cli::doctor::run(&cli.common, args, out).await,
         Command::Reconcile(args) => cli::reconcile::run(&cli.common, args, out).await,
         Command::Verify(args) => cli::verify::run(&cli.common, args, out).await,
+        Command::Maintain(args) => cli::maintain::run(&cli.common, args, out).await,
         Command::Resume(args) => cli::resume::run(&cli.common, args, out).await,
         Command::Config(args) => {
             let today = Date::of(system_clock::now());

@@ -3,9 +3,11 @@
 
 pub mod from_settings;
 mod manifests;
+pub mod period_report;
 pub mod reconcile;
 mod start_up;
 mod sweep;
+pub mod upkeep;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -78,6 +80,8 @@ pub struct Plan {
     pub submitter: BatchSubmitterOptions,
     pub poller: PollerOptions,
     pub processor: ResultProcessorOptions,
+    /// What is done beside the work; nothing when absent.
+    pub upkeep: Option<upkeep::UpkeepPlan>,
 }
 
 /// The stages of a run, by address; for whoever wants to talk to one of them.
@@ -101,6 +105,7 @@ pub struct Running {
     file_prefix: String,
     /// Whether the provider was reached at all.
     contacted: Rc<Cell<bool>>,
+    upkeep: Option<upkeep::Running>,
     finished: oneshot::Receiver<RunEnd>,
     pub started: RunStarted,
     pub stages: StageAddresses,
@@ -152,6 +157,8 @@ pub async fn start(
         contact: conductor.clone().recipient(),
         at_work,
     };
+    let upkeep = plan.upkeep.take();
+    let upkeep = upkeep.map(|plan| upkeep::Running::start(plan, state.clone(), Rc::clone(&clock)));
     let run = plan.run.clone();
     let files = Rc::clone(&world.files);
     let sink = Rc::clone(&world.sink);
@@ -168,6 +175,7 @@ pub async fn start(
         sink,
         file_prefix,
         contacted,
+        upkeep,
         finished,
         started,
         stages,
@@ -440,6 +448,7 @@ impl Running {
             sink,
             file_prefix,
             contacted,
+            upkeep,
             finished,
             started: _,
             stages: _,
@@ -471,6 +480,9 @@ impl Running {
         };
         if let Err(error) = answered(state.send(finish).await) {
             tracing::error!(reason = %error, "the end of the run could not be noted");
+        }
+        if let Some(upkeep) = upkeep {
+            upkeep.end().await;
         }
         let answer = last(end).await;
         if let Err(error) = answered(state.send(Close {}).await) {

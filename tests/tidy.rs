@@ -69,6 +69,7 @@ const ROOMS: &[Room] = &[
             "tokio_util",
             "tracing",
             "uuid",
+            "zstd",
         ],
     },
     Room {

@@ -9,6 +9,7 @@ pub mod exit;
 pub mod failures;
 pub mod init;
 pub mod logging;
+pub mod maintain;
 pub mod progress;
 pub mod reconcile;
 pub mod report;
@@ -43,6 +44,7 @@ Examples:
   pagemill resume                   submit again after a halt
   pagemill failures --summary       what went wrong, by type, and the newest failures
   pagemill report --period day      what was done today and what it cost; also HTML, JSON, CSV
+  pagemill maintain                 compress old raw results, which stay readable
   pagemill verify                   hold outputs, history and counts against each other
 
 Exit codes: 0 all done; 1 failed; 2 usage; 3 finished, but pages are dead or in review;
@@ -92,6 +94,8 @@ pub enum Command {
     Reconcile(reconcile::ReconcileArgs),
     /// Hold the state against itself and against the files; --fix repairs what is safe
     Verify(verify::VerifyArgs),
+    /// Write reports that are due and compress old raw results now; a run does so by itself
+    Maintain(maintain::MaintainArgs),
     /// End what keeps submission halted; the next run submits again
     Resume(resume::ResumeArgs),
     /// Check, show or describe the configuration

@@ -9,13 +9,14 @@ use sea_orm::DatabaseConnection;
 
 use super::{Common, exit};
 use crate::actors::state::messages::StateResult;
-use crate::actors::state::{audit, figures, read};
+use crate::actors::state::{figures, read};
 use crate::adapters::system_clock;
 use crate::domain::figures::Subject;
 use crate::domain::ids::{BatchId, RunId};
 use crate::domain::period::{Day, Period, PeriodKind, Stretch, Zone};
 use crate::domain::time::Timestamp;
-use crate::report::facts::{Facts, document};
+use crate::pipeline::period_report::{Asked, Shape, gather, of_period};
+use crate::report::facts::document;
 use crate::report::{Format, render};
 use crate::settings::Settings;
 
@@ -119,17 +120,6 @@ pub async fn run(common: &Common, args: &ReportArgs, out: &mut impl Write) -> an
     Ok(exit::DONE)
 }
 
-/// What is asked for: all of a report but its figures.
-pub struct Asked {
-    pub subject: Subject,
-    pub title: String,
-    pub about: Vec<(&'static str, String)>,
-    pub zone: Zone,
-    pub level: Option<String>,
-    pub max_retries: u32,
-    pub at: Timestamp,
-}
-
 /// Words for why a report cannot be made.
 type Fault = String;
 
@@ -139,6 +129,7 @@ async fn asked(
     settings: &Settings,
     at: Timestamp,
 ) -> StateResult<Result<Asked, Fault>> {
+    let shape = Shape::of(settings);
     let zone = args.zone.clone().unwrap_or(settings.report.zone.clone());
     if let Some(kind) = args.period {
         let kind = match kind {
@@ -146,7 +137,7 @@ async fn asked(
             PeriodArg::Week => PeriodKind::Week,
         };
         let day = args.date.unwrap_or(zone.day_of(at));
-        return Ok(Ok(of_period(&Period::of(kind, day, zone), settings, at)));
+        return Ok(Ok(of_period(&Period::of(kind, day, zone), shape, at)));
     }
     let (subject, title, about) = if let Some(prefix) = &args.batch {
         let alike = figures::batches_like(connection, prefix, 1 + ALIKE_SHOWN as u64).await?;
@@ -177,43 +168,9 @@ async fn asked(
         title,
         about,
         zone,
-        level: top_level(settings),
-        max_retries: settings.execution.max_retries,
+        shape,
         at,
     }))
-}
-
-/// The report of a day or a week.
-pub fn of_period(period: &Period, settings: &Settings, at: Timestamp) -> Asked {
-    let Period { kind, zone, .. } = period;
-    let stretch = period.stretch();
-    let title = match kind {
-        PeriodKind::Day => format!("Day {}", period.name()),
-        PeriodKind::Week => format!("Week {}", period.name()),
-    };
-    let mut about = vec![
-        ("zone", zone.to_string()),
-        ("from", zone.show(stretch.from)),
-        ("until", zone.show(stretch.until)),
-    ];
-    if at < stretch.until {
-        about.push(("state", "not over yet".to_owned()));
-    }
-    Asked {
-        subject: Subject::Time(stretch),
-        title,
-        about,
-        zone: zone.clone(),
-        level: top_level(settings),
-        max_retries: settings.execution.max_retries,
-        at,
-    }
-}
-
-/// The level above all others, if there is one above the page.
-fn top_level(settings: &Settings) -> Option<String> {
-    let names = settings.paths.layout.names();
-    (names.len() > 1).then(|| names[0].clone())
 }
 
 /// The only one of those that begin so.
@@ -236,35 +193,6 @@ fn only(what: &str, prefix: &str, mut alike: Vec<String>) -> Result<String, Faul
             ))
         }
     }
-}
-
-/// Asks for the figures, all at one moment.
-pub async fn gather(
-    connection: &DatabaseConnection,
-    asked: Asked,
-    failed_max: u64,
-) -> StateResult<Facts> {
-    let Asked {
-        subject,
-        title,
-        about,
-        zone,
-        level,
-        max_retries,
-        at,
-    } = asked;
-    let snapshot = audit::snapshot(connection).await?;
-    let figures = figures::figures(&snapshot, &subject, &zone, failed_max).await?;
-    audit::end_snapshot(snapshot).await?;
-    Ok(Facts {
-        title,
-        about,
-        zone,
-        made_at: at,
-        level,
-        max_retries,
-        figures,
-    })
 }
 
 /// Writes a file so that whoever reads it sees the old one or the new one, never a half.

@@ -11,7 +11,8 @@ use super::batch::BatchStage;
 use super::failure::ErrorType;
 use super::ids::{BatchId, RecipeHash, RecordKey, RunId};
 use super::page::PageStage;
-use super::period::{Parts, Stretch};
+use super::period::{Day, Parts, PeriodKind, Stretch};
+use super::time::Timestamp;
 
 /// From this try on, tries are counted together.
 pub const TRIES_APART: u32 = 10;
@@ -140,6 +141,16 @@ pub struct LateSums {
     pub answers: u64,
     pub accepted: u64,
     pub paid_twice: u64,
+}
+
+/// The report of a day or a week that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenReport {
+    pub kind: PeriodKind,
+    pub first: Day,
+    /// Requests of it that had no outcome then.
+    pub open: u64,
+    pub written_at: Timestamp,
 }
 
 /// Everything that a report tells.

@@ -5,6 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::period_report::Shape;
+use super::upkeep::UpkeepPlan;
 use super::{Plan, World};
 use crate::actors::batch_submitter::{BatchSubmitterOptions, Prices};
 use crate::actors::blocking::sha256;
@@ -24,6 +26,7 @@ use crate::decide::brake::BrakeRules;
 use crate::decide::cost::{Date, Price};
 use crate::decide::pace::PaceRules;
 use crate::decide::pack::Limits;
+use crate::decide::report_due::ReportRules;
 use crate::decide::retry::{CreateRules, UploadRules};
 use crate::decide::steps::RetrySteps;
 use crate::decide::storage;
@@ -31,6 +34,7 @@ use crate::domain::ids::{KeyFingerprint, RunId, ScopeToken};
 use crate::domain::time::Timestamp;
 use crate::ports::entropy::Entropy;
 use crate::prompt::{PromptError, Recipe, RecipeRequest, Registry};
+use crate::report::Format;
 use crate::settings::{Context, OnDeadPredecessor, Settings, SettingsError, prices};
 
 /// What the operator asks of this run beside the settings.
@@ -208,8 +212,27 @@ impl Plan {
             submitter: submitter(settings, &shared),
             poller: poller(settings),
             processor: processor(settings, &shared),
+            upkeep: Some(upkeep(settings)),
             recipe,
         })
+    }
+}
+
+/// What is done beside the work.
+pub fn upkeep(settings: &Settings) -> UpkeepPlan {
+    let report = &settings.report;
+    let formats = report.formats.iter();
+    UpkeepPlan {
+        database: settings.state.sqlite_file.clone(),
+        archive: Rc::new(filesystem(settings)),
+        reports: ReportRules {
+            daily: report.daily,
+            weekly: report.weekly,
+            zone: report.zone.clone(),
+        },
+        formats: formats.filter_map(|word| Format::parse(word)).collect(),
+        shape: Shape::of(settings),
+        compress_after: (!settings.compress_after.is_zero()).then_some(settings.compress_after),
     }
 }
 

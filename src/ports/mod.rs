@@ -3,6 +3,7 @@
 //! **Invariant:** a stage reaches the provider, the file tree, the clock and randomness through
 //! these traits only, so a test can stand in for each.
 
+pub mod archive;
 pub mod batch_api;
 pub mod clock;
 pub mod entropy;

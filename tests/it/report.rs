@@ -199,6 +199,23 @@ async fn failures_that_no_batch_has_seen_are_booked_when_they_happened() {
 }
 
 #[actix::test]
+async fn questions_about_a_day_read_what_is_booked_in_it_and_no_more() {
+    let world = World::new().await;
+    for (name, sql) in pagemill::actors::state::figures::questions_of_time() {
+        let sql = format!("EXPLAIN QUERY PLAN {sql}");
+        let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, sql);
+        let steps = sea_orm::ConnectionTrait::query_all_raw(&world.db, statement);
+        for step in steps.await.unwrap() {
+            let step = step.try_get::<String>("", "detail").unwrap();
+            // A list that was made by the steps before, or nothing at all.
+            let is_small = ["SCAN n", "SCAN CONSTANT ROW"].contains(&step.as_str());
+            assert!(!step.starts_with("SCAN") || is_small, "{name}: {step}");
+            assert!(!step.contains("AUTOMATIC"), "{name}: {step}");
+        }
+    }
+}
+
+#[actix::test]
 async fn ids_are_found_by_their_beginning_whatever_stands_in_it() {
     let world = World::new().await;
     world.plan("01a-1", [1]).await;

@@ -17,6 +17,7 @@ mod doctor;
 mod kill;
 mod kit;
 mod limits;
+mod maintain;
 mod paths;
 mod reconcile;
 mod report;

@@ -219,6 +219,7 @@ fn plan(settings: &Settings, layout: &Layout) -> Plan {
         expired_pause: Duration::from_secs(600),
     };
     Plan {
+        upkeep: None,
         run: run.clone(),
         run_label: None,
         scope: scope.clone(),

@@ -11,7 +11,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 use super::messages::StateResult;
 use super::questions::{counts, stage_counts};
 use super::rows::{maybe_instant, word};
-use super::sql::{first, maybe_text, signed, texts, unsigned};
+use super::sql::{first, maybe_text, number, signed, texts, unsigned};
 use crate::domain::figures::{Carried, Figures, LateSums, Subject};
 use crate::domain::ids::{BatchId, RunId};
 use crate::domain::page::PageStage;
@@ -110,6 +110,39 @@ pub async fn figures(
         results: book.results,
         late: late(conn, &booked).await?,
     })
+}
+
+/// The questions about a stretch of time whose cost must follow what was booked in it, each by its
+/// name.
+pub fn questions_of_time() -> Vec<(&'static str, String)> {
+    let booked = Booked::new(&Subject::Time(Stretch::everything()));
+    vec![
+        ("batches", batches::question(&booked)),
+        ("requests", requests::question(&booked)),
+        ("failures", failures::question(&booked)),
+        ("failed", failures::failed_question(&booked)),
+        (
+            "files",
+            carried_question(&Subject::Time(Stretch::everything()), &booked, "image"),
+        ),
+        ("nothing", nothing_question(&booked)),
+    ]
+}
+
+/// Whether nothing at all is booked in a stretch of time.
+pub async fn is_empty(conn: &impl ConnectionTrait, stretch: Stretch) -> StateResult<bool> {
+    let booked = Booked::new(&Subject::Time(stretch));
+    Ok(number(conn, &nothing_question(&booked), booked.values()).await? == 0)
+}
+
+fn nothing_question(booked: &Booked) -> String {
+    format!(
+        "SELECT EXISTS ({}) OR EXISTS (SELECT 1 FROM failure_logs WHERE {}) OR EXISTS (
+             SELECT 1 FROM remote_files WHERE purpose IN ('image','lines')
+               AND created_at >= ?1 AND created_at < ?2)",
+        booked.batches(),
+        booked.elsewhere
+    )
 }
 
 /// The batches whose ids begin so, at most so many.
@@ -289,6 +322,16 @@ async fn carried(
     booked: &Booked,
     purpose: &str,
 ) -> StateResult<Carried> {
+    let sql = carried_question(subject, booked, purpose);
+    let [one, two] = booked.values();
+    let found: Option<CarriedRow> = first(conn, &sql, [one, two, purpose.into()]).await?;
+    Ok(found.map_or(Carried::default(), |row| Carried {
+        files: unsigned(row.files),
+        bytes: unsigned(row.bytes.unwrap_or(0)),
+    }))
+}
+
+fn carried_question(subject: &Subject, booked: &Booked, purpose: &str) -> String {
     let which = match (subject, purpose) {
         (Subject::Time(_), _) => {
             "purpose IN ('image','lines') AND created_at >= ?1 AND created_at < ?2".to_owned()
@@ -299,16 +342,10 @@ async fn carried(
         ),
         (_, _lines) => format!("batch_id IN ({})", booked.batches()),
     };
-    let sql = format!(
+    format!(
         "SELECT count(*) AS files, sum(bytes) AS bytes FROM remote_files
          WHERE {which} AND purpose = ?3"
-    );
-    let [one, two] = booked.values();
-    let found: Option<CarriedRow> = first(conn, &sql, [one, two, purpose.into()]).await?;
-    Ok(found.map_or(Carried::default(), |row| Carried {
-        files: unsigned(row.files),
-        bytes: unsigned(row.bytes.unwrap_or(0)),
-    }))
+    )
 }
 
 #[derive(FromQueryResult)]

@@ -14,6 +14,7 @@ pub mod open;
 pub mod read;
 pub mod rows;
 pub mod selection;
+pub mod upkeep;
 pub mod whereabouts;
 
 mod adoption;
@@ -171,6 +172,7 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("note prompts", batches::NOTE_PROMPTS),
     ("decide attempts", results::DECIDE_ATTEMPTS),
     ("last settled", halts::LAST_SETTLED),
+    ("old raw results", upkeep::OLD_RAW),
 ];
 
 /// What the settings say about how changes are applied.

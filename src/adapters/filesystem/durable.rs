@@ -137,7 +137,7 @@ pub(super) fn create_afresh(path: &Path) -> io::Result<File> {
 }
 
 /// `.{name}.{32 hex digits}.tmp` in the same folder.
-fn temporary_of(path: &Path) -> io::Result<PathBuf> {
+pub(super) fn temporary_of(path: &Path) -> io::Result<PathBuf> {
     let name = path
         .file_name()
         .and_then(|name| name.to_str())

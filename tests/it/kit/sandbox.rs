@@ -441,6 +441,7 @@ fn plan(tree: &MemoryTree) -> Plan {
     let scope = ScopeToken::from("scope-1");
     let key_fingerprint = KeyFingerprint::from("fingerprint");
     Plan {
+        upkeep: None,
         run: run.clone(),
         run_label: None,
         scope: scope.clone(),

@@ -79,18 +79,7 @@ pub(super) async fn read(
     booked: &Booked,
     book: &mut Book,
 ) -> StateResult<()> {
-    let sql = format!(
-        "SELECT batch_id, state, recipe_hash, model, {BOOKED_AT} AS booked_at, submitted_at,
-                CASE WHEN terminal_seen_at IS NOT NULL
-                     THEN coalesce(ended_at, terminal_seen_at) END AS ended_at,
-                raw_bytes, count_submitted, count_succeeded, count_failed, count_missing,
-                count_released,
-                tokens_prompt, tokens_cached, tokens_candidates, tokens_thoughts, tokens_total,
-                cost_nanos
-         FROM submissions
-         WHERE {} AND ({BOOKED_AT}, batch_id) > (?3, ?4) ORDER BY {BOOKED_AT}, batch_id LIMIT ?5",
-        booked.condition
-    );
+    let sql = question(booked);
     let mut after = (String::new(), String::new());
     loop {
         let [one, two] = booked.values();
@@ -116,6 +105,21 @@ pub(super) async fn read(
             add_batch(book, row, stage, &sums, booked_at, submitted.zip(ended));
         }
     }
+}
+
+pub(super) fn question(booked: &Booked) -> String {
+    format!(
+        "SELECT batch_id, state, recipe_hash, model, {BOOKED_AT} AS booked_at, submitted_at,
+                CASE WHEN terminal_seen_at IS NOT NULL
+                     THEN coalesce(ended_at, terminal_seen_at) END AS ended_at,
+                raw_bytes, count_submitted, count_succeeded, count_failed, count_missing,
+                count_released,
+                tokens_prompt, tokens_cached, tokens_candidates, tokens_thoughts, tokens_total,
+                cost_nanos
+         FROM submissions
+         WHERE {} AND ({BOOKED_AT}, batch_id) > (?3, ?4) ORDER BY {BOOKED_AT}, batch_id LIMIT ?5",
+        booked.condition
+    )
 }
 
 /// A batch with the sums that it carries once it is closed.

@@ -22,12 +22,7 @@ pub(super) async fn errors(
     conn: &impl ConnectionTrait,
     booked: &Booked,
 ) -> StateResult<Vec<ErrorCount>> {
-    let sql = format!(
-        "SELECT error_type, count(*) FILTER (WHERE counted = 1) AS counted,
-                count(*) FILTER (WHERE counted = 0) AS uncounted
-         FROM failure_logs WHERE id IN ({}) GROUP BY error_type",
-        booked.failures()
-    );
+    let sql = question(booked);
     let found: Vec<ErrorRow> = rows(conn, &sql, booked.values()).await?;
     let mut errors = Vec::with_capacity(found.len());
     for row in found {
@@ -82,18 +77,7 @@ pub(super) async fn failed(
     booked: &Booked,
     limit: u64,
 ) -> StateResult<Vec<FailedPage>> {
-    let sql = format!(
-        "SELECT l.record_key, l.error_type, l.error_message, coalesce(c.count, 0) AS failures,
-                p.stage
-         FROM (SELECT max(id) AS id FROM failure_logs WHERE id IN ({}) GROUP BY record_key) AS n
-         JOIN failure_logs AS l ON l.id = n.id
-         LEFT JOIN failure_counts AS c ON c.record_key = l.record_key
-         LEFT JOIN pages AS p ON p.record_key = l.record_key
-         ORDER BY CASE p.stage WHEN 'dead' THEN 0 WHEN 'review' THEN 0
-                               WHEN 'completed' THEN 2 ELSE 1 END, l.record_key
-         LIMIT ?3",
-        booked.failures()
-    );
+    let sql = failed_question(booked);
     let [one, two] = booked.values();
     let found: Vec<FailedRow> = rows(conn, &sql, [one, two, signed(limit).into()]).await?;
     let failed = found.into_iter().map(|row| {
@@ -110,4 +94,28 @@ pub(super) async fn failed(
         })
     });
     failed.collect()
+}
+
+pub(super) fn question(booked: &Booked) -> String {
+    format!(
+        "SELECT error_type, count(*) FILTER (WHERE counted = 1) AS counted,
+                count(*) FILTER (WHERE counted = 0) AS uncounted
+         FROM failure_logs WHERE id IN ({}) GROUP BY error_type",
+        booked.failures()
+    )
+}
+
+pub(super) fn failed_question(booked: &Booked) -> String {
+    format!(
+        "SELECT l.record_key, l.error_type, l.error_message, coalesce(c.count, 0) AS failures,
+                p.stage
+         FROM (SELECT max(id) AS id FROM failure_logs WHERE id IN ({}) GROUP BY record_key) AS n
+         JOIN failure_logs AS l ON l.id = n.id
+         LEFT JOIN failure_counts AS c ON c.record_key = l.record_key
+         LEFT JOIN pages AS p ON p.record_key = l.record_key
+         ORDER BY CASE p.stage WHEN 'dead' THEN 0 WHEN 'review' THEN 0
+                               WHEN 'completed' THEN 2 ELSE 1 END, l.record_key
+         LIMIT ?3",
+        booked.failures()
+    )
 }

@@ -36,23 +36,7 @@ pub(super) async fn by_level_and_try(
     conn: &impl ConnectionTrait,
     booked: &Booked,
 ) -> StateResult<ByLevelAndTry> {
-    let sql = format!(
-        "SELECT CASE instr(record_key, ':') WHEN 0 THEN ''
-                ELSE substr(record_key, 1, instr(record_key, ':') - 1) END AS level,
-                min(attempt_number, {TRIES_APART}) AS attempt,
-                count(*) AS submitted,
-                count(*) FILTER (WHERE outcome = 'accepted') AS succeeded,
-                count(*) FILTER (WHERE outcome = 'rejected'
-                                   AND error_type <> 'MissingResponse') AS failed,
-                count(*) FILTER (WHERE outcome = 'rejected'
-                                   AND error_type = 'MissingResponse') AS missing,
-                count(*) FILTER (WHERE outcome = 'released') AS released,
-                count(*) FILTER (WHERE outcome = 'pending') AS open,
-                {}
-         FROM attempts WHERE batch_id IN ({}) GROUP BY 1, 2",
-        TOKEN_SUMS,
-        booked.batches()
-    );
+    let sql = question(booked);
     let found: Vec<RequestsRow> = rows(conn, &sql, booked.values()).await?;
     let mut levels: BTreeMap<String, Sums> = BTreeMap::new();
     let mut tries: BTreeMap<u32, Sums> = BTreeMap::new();
@@ -85,4 +69,24 @@ pub(super) async fn by_level_and_try(
     let mut levels: Vec<(String, Sums)> = levels.into_iter().collect();
     levels.sort_by_key(|(_level, sums)| std::cmp::Reverse(sums.tally.submitted));
     Ok((levels, tries.into_iter().collect()))
+}
+
+pub(super) fn question(booked: &Booked) -> String {
+    format!(
+        "SELECT CASE instr(record_key, ':') WHEN 0 THEN ''
+                ELSE substr(record_key, 1, instr(record_key, ':') - 1) END AS level,
+                min(attempt_number, {TRIES_APART}) AS attempt,
+                count(*) AS submitted,
+                count(*) FILTER (WHERE outcome = 'accepted') AS succeeded,
+                count(*) FILTER (WHERE outcome = 'rejected'
+                                   AND error_type <> 'MissingResponse') AS failed,
+                count(*) FILTER (WHERE outcome = 'rejected'
+                                   AND error_type = 'MissingResponse') AS missing,
+                count(*) FILTER (WHERE outcome = 'released') AS released,
+                count(*) FILTER (WHERE outcome = 'pending') AS open,
+                {}
+         FROM attempts WHERE batch_id IN ({}) GROUP BY 1, 2",
+        TOKEN_SUMS,
+        booked.batches()
+    )
 }
