@@ -30,13 +30,15 @@ use crate::settings::Settings;
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
-  pagemill maintain --dry-run          what would be done
-  pagemill maintain                    compress raw results older than retention.compress_after_days,
-                                       and write reports that are due
-  pagemill maintain --older-than 7     compress what is older than a week
+  pagemill maintain --dry-run       what would be done
+  pagemill maintain                 compress what is older than
+                                    retention.compress_after_days, and write
+                                    reports that are due
+  pagemill maintain --older-than 7  compress what is older than a week
 
-A running pagemill does the same by itself, every hour. Compressed results stay readable for every
-command; by hand: zstdcat data/raw/ID.jsonl.zst. Nothing but a copy of the same content is deleted.
+A running pagemill does the same by itself, every hour. Compressed results stay
+readable for every command; by hand: zstdcat data/raw/ID.jsonl.zst. Nothing is
+deleted but what stands beside it with the same content.
 
 Exit codes: 0 done; 1 something could not be; 5 a pagemill works on this state.")]
 pub struct MaintainArgs {

@@ -23,19 +23,20 @@ use crate::settings::Settings;
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
-  pagemill report                                        everything so far, in Markdown
-  pagemill report --period day                           today so far
+  pagemill report                             everything so far, in Markdown
+  pagemill report --period day                today so far
   pagemill report --period day --date 2025-01-23 --zone Europe/Berlin
   pagemill report --period week --format html --out week.html
-  pagemill report --batch 01a2 --format json             the beginning of an id is enough
-  pagemill report --run 01a2 --format csv | head
+  pagemill report --batch 01a2 --format json  the beginning of an id is enough
+  pagemill report --run 01a2 --format csv
 
-Everything about a batch is booked to the time of its submission, late answers too, so that days add
-up to the whole. A day is from midnight to midnight in its zone, a week from Monday to Monday.
+All figures of a batch are booked to the time of its submission, those of late
+answers too: days add up to the whole. A day is from midnight to midnight in
+its zone, a week from Monday to Monday.
 
-Exit codes: 0 written; 1 there is no such batch or run, or no database yet; 2 wrong use.")]
+Exit codes: 0 written; 1 no such batch or run, or no database; 2 wrong use.")]
 pub struct ReportArgs {
-    /// The form of the report
+    /// Markdown, one self-contained HTML page, JSON (version 1), or CSV (one table)
     #[arg(long, value_enum, default_value_t = FormatArg::Md)]
     pub format: FormatArg,
     /// A day or a week: that of --date, or the present one
@@ -63,13 +64,9 @@ pub struct ReportArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FormatArg {
-    /// Markdown
     Md,
-    /// One self-contained page, for screen, phone and paper
     Html,
-    /// JSON, version 1
     Json,
-    /// One table: section, row, figure, value, unit
     Csv,
 }
 

@@ -2,11 +2,19 @@
 
 use pagemill::actors::state::figures::{batches_like, figures};
 use pagemill::actors::state::messages::*;
+use pagemill::adapters::filesystem::{Filesystem, FilesystemOptions};
+use pagemill::decide::report_due::ReportRules;
 use pagemill::domain::failure::ErrorType;
 use pagemill::domain::figures::{Figures, Subject, Sums};
 use pagemill::domain::ids::*;
+use pagemill::domain::layout::Layout;
 use pagemill::domain::page::Afterwards;
 use pagemill::domain::period::{Day, Period, PeriodKind, Stretch, Zone};
+use pagemill::domain::time::Timestamp;
+use pagemill::pipeline::period_report::Shape;
+use pagemill::pipeline::upkeep::{Upkeep, UpkeepPlan};
+use pagemill::ports::archive::StopWord;
+use pagemill::report::Format;
 
 use crate::kit::state_world::*;
 
@@ -196,6 +204,88 @@ async fn failures_that_no_batch_has_seen_are_booked_when_they_happened() {
     assert_eq!(everything(&world).await.failed_total, 1);
     let of_run = of(&world, &Subject::Run(RunId::from("run-1")), "UTC").await;
     assert_eq!(of_run.failed_total, 1);
+}
+
+/// What is kept up in a world, with daily reports of Berlin.
+fn upkeep(world: &World, folder: &std::path::Path) -> Upkeep {
+    let layout = Layout::parse("{state}/{school}/{year}/{page}").unwrap();
+    let files = Filesystem::new(FilesystemOptions {
+        label_dir: folder.join("labels"),
+        image_dir: folder.join("images"),
+        output_dir: folder.join("outputs"),
+        work_dir: folder.to_path_buf(),
+        layout,
+        image_bytes_max: 1,
+        line_bytes_max: 1,
+        writers: 1,
+        free_bytes_min: 0,
+    });
+    let plan = UpkeepPlan {
+        database: world.path.clone(),
+        archive: std::rc::Rc::new(files),
+        reports: ReportRules {
+            daily: true,
+            weekly: false,
+            zone: Zone::parse("Europe/Berlin").unwrap(),
+        },
+        formats: vec![Format::Markdown, Format::Json],
+        shape: Shape {
+            level: Some("state".to_owned()),
+            max_retries: 3,
+        },
+        compress_after: None,
+    };
+    Upkeep::new(plan, world.state.clone(), StopWord::default())
+}
+
+#[actix::test]
+async fn s2_40_a_day_is_reported_when_its_midnight_has_passed_and_again_when_its_answers_came() {
+    let world = World::new().await;
+    world.collect("b1", [1, 2]).await;
+    // In Berlin that is the 21st, and the 21st is over at 23:00 in UTC.
+    submitted_at(&world, "b1", "2026-11-21T22:30:00.000000Z").await;
+    let created = "UPDATE remote_files SET created_at = '2026-11-21T22:00:00.000000Z'";
+    world.meddle(created).await;
+    let folder = tempfile::tempdir().unwrap();
+    let upkeep = upkeep(&world, folder.path());
+    let path = folder.path().join("reports/daily/2026-11-21.md");
+    let look = |at: &'static str| {
+        let upkeep = &upkeep;
+        async move {
+            upkeep
+                .look(Timestamp::parse(at).unwrap())
+                .await
+                .unwrap()
+                .reports
+        }
+    };
+    assert_eq!(look("2026-11-21T22:59:59.999999Z").await, 0);
+    assert!(!path.exists());
+    assert_eq!(look("2026-11-21T23:00:00Z").await, 1);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("Beside them 2 still open."), "{text}");
+    // Not again at once, and again when there may be more to tell.
+    assert_eq!(look("2026-11-21T23:59:59Z").await, 0);
+    let judged = vec![accepted(1), rejected(2, ErrorType::Value, again())];
+    world.tell(verdicts("b1", judged)).await.unwrap();
+    world.tell(settle("b1")).await.unwrap();
+    assert_eq!(look("2026-11-22T00:00:00Z").await, 1);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(
+        text.contains("Processed 2 records: 1 succeeded, 1 failed."),
+        "{text}"
+    );
+    assert!(path.with_extension("json").exists());
+    // Nothing is open any more: that is its last form. Weeks without work leave no reports.
+    assert_eq!(look("2026-11-30T00:00:00Z").await, 0);
+    let written = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
+    assert_eq!(written, 2);
+    let row =
+        "SELECT first_day||' '||requests||' '||requests_open||' '||created_at FROM period_reports";
+    assert_eq!(
+        world.one(row).await,
+        "2026-11-21 2 0 2026-11-21T23:00:00.000000Z"
+    );
 }
 
 #[actix::test]
