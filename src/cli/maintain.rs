@@ -163,9 +163,11 @@ async fn would_keep(
         }
         count_raw(&files, &old, &mut kept).await;
     }
-    for (_path, bytes) in files.old_exports(before, EXPORTS_MAX).await? {
-        kept.exports += 1;
-        kept.bytes_before += bytes;
+    if plan.compress_exports {
+        for (_path, bytes) in files.old_exports(before, EXPORTS_MAX).await? {
+            kept.exports += 1;
+            kept.bytes_before += bytes;
+        }
     }
     connection.close().await?;
     Ok(kept)

@@ -233,6 +233,7 @@ pub fn upkeep(settings: &Settings) -> UpkeepPlan {
         formats: formats.filter_map(|word| Format::parse(word)).collect(),
         shape: Shape::of(settings),
         compress_after: (!settings.compress_after.is_zero()).then_some(settings.compress_after),
+        compress_exports: settings.compress_exports,
     }
 }
 

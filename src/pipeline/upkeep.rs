@@ -39,8 +39,9 @@ pub struct UpkeepPlan {
     pub reports: ReportRules,
     pub formats: Vec<Format>,
     pub shape: Shape,
-    /// The age at which raw results and exports are compressed; `None`: never.
+    /// The age at which raw results, and exports if wanted, are compressed; `None`: never.
     pub compress_after: Option<Duration>,
+    pub compress_exports: bool,
 }
 
 /// What a look did.
@@ -326,6 +327,9 @@ impl Upkeep {
         before: Timestamp,
         kept: &mut Kept,
     ) -> Result<(), UpkeepError> {
+        if !self.plan.compress_exports {
+            return Ok(());
+        }
         let archive = &self.plan.archive;
         for (path, bytes) in archive.old_exports(before, EXPORTS_MAX).await? {
             let Some(now) = archive.compress_export(&path, &self.stop).await? else {

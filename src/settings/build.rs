@@ -57,6 +57,7 @@ pub fn build(
         results: results(&mut reader),
         report: report(&mut reader),
         compress_after: Duration::from_secs(DAY * reader.integer("retention.compress_after_days")),
+        compress_exports: reader.bool("retention.compress_exports"),
         state: state(&mut reader),
         api: api(&mut reader),
         shutdown_grace: reader.seconds("shutdown.grace_seconds"),

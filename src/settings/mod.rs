@@ -54,6 +54,7 @@ pub struct Settings {
     pub report: Report,
     /// The age of a closed batch at which its raw results are compressed; 0 means never.
     pub compress_after: Duration,
+    pub compress_exports: bool,
     pub state: State,
     pub api: Api,
     /// Time that work in flight has after a stop signal.

@@ -234,6 +234,7 @@ fn upkeep(world: &World, folder: &std::path::Path) -> Upkeep {
             max_retries: 3,
         },
         compress_after: None,
+        compress_exports: false,
     };
     Upkeep::new(plan, world.state.clone(), StopWord::default())
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::kit::{World, WorldOptions, key, wait_for};
+use crate::kit::{World, WorldOptions, key, wait_for, write};
 
 fn world(settings: &[(&str, &str)], latency_ms: u64) -> World {
     let usual = [
@@ -57,7 +57,7 @@ fn age(world: &World, days: i64) {
 
 #[test]
 fn s2_39_old_raw_results_are_compressed_and_every_command_still_reads_them() {
-    let world = world(&[], 0);
+    let mut world = world(&[], 0);
     world.run_to(0, &["run"]);
     let before = names(&world, "raw");
     assert!(!before.is_empty());
@@ -87,8 +87,22 @@ fn s2_39_old_raw_results_are_compressed_and_every_command_still_reads_them() {
     assert_eq!(fs::read(&whole).unwrap(), b"{}\n");
     fs::write(&whole, &content).unwrap();
 
+    // Exported files are as old, and stay unless it is said otherwise.
+    let exported = world.root().join("data/export/S0/1.json");
+    write(&exported, &content);
+    let past = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    let file = fs::File::options().write(true).open(&exported).unwrap();
+    file.set_modified(past).unwrap();
     let done = world.run_to(0, &["maintain", "--json"]).json();
-    assert_eq!(done["raw"], 1);
+    assert_eq!((&done["raw"], &done["exports"]), (&1.into(), &0.into()));
+    world.set("retention.compress_exports", "true");
+    for arguments in [
+        &["maintain", "--json", "--dry-run"][..],
+        &["maintain", "--json"],
+    ] {
+        assert_eq!(world.run_to(0, arguments).json()["exports"], 1);
+    }
+    assert!(!exported.exists());
     let compressed: Vec<String> = before.iter().map(|name| format!("{name}.zst")).collect();
     assert_eq!(names(&world, "raw"), compressed);
     let recorded = "SELECT count(*) FROM submissions WHERE raw_path LIKE '%.jsonl.zst'";
