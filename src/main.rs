@@ -78,6 +78,8 @@ async fn run(cli: &Cli) -> anyhow::Result<u8> {
         Command::Note(args) => cli::pages::note(&cli.common, args, out).await,
         Command::Batches(args) => cli::batches::run(&cli.common, args, out).await,
         Command::Orders(args) => cli::orders::run(&cli.common, args, out).await,
+        Command::Report(args) => cli::report::run(&cli.common, args, out).await,
+        Command::Maintain(args) => cli::maintain::run(&cli.common, args, out).await,
         Command::Resume(args) => cli::resume::run(&cli.common, args, out).await,
         Command::Backup(args) => cli::backup::run(&cli.common, args, out).await,
         Command::Restore(args) => cli::restore::run(&cli.common, args, out).await,

@@ -14,6 +14,7 @@ use crate::domain::halt::HaltReason;
 use crate::domain::ids::{BatchId, OrderId, RecordKey, RemoteName};
 use crate::domain::image::ImageFault;
 use crate::domain::order::OrderKind;
+use crate::domain::period::PeriodKind;
 use crate::domain::time::Timestamp;
 use crate::ports::page_source::SourceError;
 
@@ -251,6 +252,22 @@ notices! {
     /// A file of ours that could not be written or removed and is not needed.
     LeftOnDisk<'a> { fault: &'a SourceError }
     warn "a file could not be written or removed" { fault = %fault }
+
+    /// The report of a day or a week was written.
+    PeriodReported<'a> { kind: PeriodKind, name: &'a str, open: u64 }
+    info "report written" { report.period = kind.as_str(), report.name = name, requests_open = open }
+
+    /// Raw results and exports take less space now.
+    Compressed { raw: u64, exports: u64, bytes_before: u64, bytes_after: u64 }
+    info "old files are compressed" { raw, exports, bytes_before, bytes_after }
+
+    /// Raw results that are not what was recorded.
+    NotCompressed<'a> { path: &'a str, detail: &'a str }
+    warn "raw results are not compressed; see pagemill verify" { path, detail }
+
+    /// A report or a compression failed.
+    UpkeepPutOff<'a> { reason: &'a str }
+    warn "reports and compression are put off; they are tried again within the hour" { reason }
 
     /// The provider refuses us or is not there; told once until it answers again.
     ProviderTrouble<'a> { message: &'a str }

@@ -4,10 +4,12 @@
 pub mod alarms;
 pub mod from_settings;
 mod manifests;
+pub mod period_report;
 pub mod reconcile;
 mod stages;
 mod start_up;
 mod sweep;
+pub mod upkeep;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -86,6 +88,8 @@ pub struct Plan {
     pub order_desk: OrderDeskOptions,
     /// Whether the run begins paused, until an operator resumes it.
     pub begins_paused: bool,
+    /// What is done beside the work; nothing when absent.
+    pub upkeep: Option<upkeep::UpkeepPlan>,
 }
 
 /// The stages of a run, by address; for whoever wants to talk to one of them.
@@ -111,6 +115,7 @@ pub struct Running {
     file_prefix: String,
     /// Whether the provider was reached at all.
     contacted: Rc<Cell<bool>>,
+    upkeep: Option<upkeep::Running>,
     finished: oneshot::Receiver<RunEnd>,
     pub started: RunStarted,
     pub stages: StageAddresses,
@@ -165,6 +170,8 @@ pub async fn start(
         contact: conductor.clone().recipient(),
         at_work,
     };
+    let upkeep = plan.upkeep.take();
+    let upkeep = upkeep.map(|plan| upkeep::Running::start(plan, state.clone(), Rc::clone(&clock)));
     let run = plan.run.clone();
     let files = Rc::clone(&world.files);
     let sink = Rc::clone(&world.sink);
@@ -181,6 +188,7 @@ pub async fn start(
         sink,
         file_prefix,
         contacted,
+        upkeep,
         finished,
         started,
         stages,
@@ -252,6 +260,7 @@ impl Running {
             sink,
             file_prefix,
             contacted,
+            upkeep,
             finished,
             started: _,
             stages: _,
@@ -283,6 +292,9 @@ impl Running {
         };
         if let Err(error) = answered(state.send(finish).await) {
             tracing::error!(reason = %error, "the end of the run could not be noted");
+        }
+        if let Some(upkeep) = upkeep {
+            upkeep.end().await;
         }
         let answer = last(end).await;
         if let Err(error) = answered(state.send(Close {}).await) {

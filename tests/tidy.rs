@@ -70,6 +70,7 @@ const ROOMS: &[Room] = &[
             "tokio_util",
             "tracing",
             "uuid",
+            "zstd",
         ],
     },
     Room {
@@ -144,7 +145,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "report",
         rooms: &["domain"],
-        crates: &[],
+        crates: &["csv", "serde_json"],
     },
     Room {
         name: "emulator",

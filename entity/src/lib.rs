@@ -20,6 +20,7 @@ pub mod orders;
 pub mod paces;
 pub mod page_events;
 pub mod pages;
+pub mod period_reports;
 pub mod recipes;
 pub mod remote_files;
 pub mod reports;

@@ -15,6 +15,7 @@ pub use super::orders::Entity as Orders;
 pub use super::paces::Entity as Paces;
 pub use super::page_events::Entity as PageEvents;
 pub use super::pages::Entity as Pages;
+pub use super::period_reports::Entity as PeriodReports;
 pub use super::recipes::Entity as Recipes;
 pub use super::remote_files::Entity as RemoteFiles;
 pub use super::reports::Entity as Reports;

@@ -11,6 +11,7 @@ mod m20261122_000002_brakes;
 mod m20261122_000003_attempt_parameters;
 mod m20261122_000004_orders;
 mod m20261122_000005_desk_indexes;
+mod m20261122_000006_reports_and_retention;
 mod m20261122_000007_alerts;
 mod m20261122_000008_failure_indexes;
 
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000004_orders::Migration),
             Box::new(m20261122_000005_desk_indexes::Migration),
             Box::new(m20261122_000008_failure_indexes::Migration),
+            Box::new(m20261122_000006_reports_and_retention::Migration),
         ]
     }
 }

@@ -17,6 +17,7 @@ pub mod failures;
 pub mod health;
 pub mod init;
 pub mod logging;
+pub mod maintain;
 pub mod man;
 pub mod nuke;
 pub mod order;
@@ -26,6 +27,7 @@ pub mod pause;
 pub mod progress;
 pub mod reconcile;
 pub mod replay;
+pub mod report;
 pub mod restore;
 pub mod resume;
 pub mod rows;
@@ -71,6 +73,8 @@ Examples:
   pagemill resume                   submit again after a halt
   pagemill failures --summary       what went wrong, by type, and the newest failures
   pagemill export state             one readable file a page, with an index
+  pagemill report --period day      what was done today and what it cost; also HTML, JSON, CSV
+  pagemill maintain                 compress old raw results, which stay readable
   pagemill verify                   hold outputs, history and counts against each other
   pagemill backup --keep 30d        copy the database, also beside a run
 
@@ -127,6 +131,8 @@ pub enum Command {
     Failures(failures::FailuresArgs),
     /// Take pages away: a tree of readable files, or one table
     Export(export::ExportArgs),
+    /// Report on a day, a week, a batch, a run or everything: Markdown, HTML, JSON, CSV
+    Report(report::ReportArgs),
     /// Check key, model, clock, disk, folders, database and prompt; costs nothing
     Doctor(doctor::DoctorArgs),
     /// Compare the database with the provider, and rebuild one that was lost
@@ -136,6 +142,9 @@ pub enum Command {
     /// Upload and submit nothing until it is resumed; what was sent is collected
     Pause(pause::PauseArgs),
     /// End a pause, or what else keeps submission halted
+    /// Write reports that are due and compress old raw results now; a run does so by itself
+    Maintain(maintain::MaintainArgs),
+    /// End what keeps submission halted; the next run submits again
     Resume(resume::ResumeArgs),
     /// Let failure counts begin anew, and send dead pages again
     ClearFailures(pages::ClearFailuresArgs),

@@ -17,6 +17,7 @@ pub mod poll;
 pub mod reconcile;
 pub mod recover;
 pub mod release;
+pub mod report_due;
 pub mod retry;
 pub mod scan;
 pub mod steps;

@@ -201,6 +201,11 @@ pub fn encoded_level(level: &str) -> String {
     encoded
 }
 
+/// A level of a key as it was named; one that nobody encoded stays as it is.
+pub fn decoded_level(level: &str) -> String {
+    decode_level(level).unwrap_or_else(|| level.to_owned())
+}
+
 /// Encodes what would make a key ambiguous (`%`, `:`) or break a line (control characters).
 fn encode_level(level: &str, into: &mut String) {
     for character in level.chars() {

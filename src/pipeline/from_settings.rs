@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use actix::Addr;
 
+use super::period_report::Shape;
+use super::upkeep::UpkeepPlan;
 use super::{Plan, World, alarms};
 use crate::actors::batch_submitter::{BatchSubmitterOptions, Prices};
 use crate::actors::blocking::sha256;
@@ -30,6 +32,7 @@ use crate::decide::brake::BrakeRules;
 use crate::decide::cost::{Date, Price};
 use crate::decide::pace::PaceRules;
 use crate::decide::pack::Limits;
+use crate::decide::report_due::ReportRules;
 use crate::decide::retry::{CreateRules, UploadRules};
 use crate::decide::steps::RetrySteps;
 use crate::decide::storage;
@@ -39,6 +42,7 @@ use crate::domain::window::Window;
 use crate::ports::batch_api::BatchApi;
 use crate::ports::entropy::Entropy;
 use crate::prompt::{PromptError, Recipe, RecipeRequest, Registry};
+use crate::report::Format;
 use crate::settings::{Context, OnDeadPredecessor, Settings, SettingsError, prices};
 
 /// What the operator asks of this run beside the settings.
@@ -217,6 +221,7 @@ impl Plan {
                 low_priority_max: settings.execution.low_priority_max,
             },
             begins_paused: !settings.execution.recovers_by_itself,
+            upkeep: Some(upkeep(settings)),
             recipe,
         })
     }
@@ -234,6 +239,25 @@ pub fn prices_of_lines(settings: &Settings, price: Option<Price>) -> Prices {
             tokens_max: execution.truncated_tokens_max,
             temperature_step: execution.refused_temperature_step,
         },
+    }
+}
+
+/// What is done beside the work.
+pub fn upkeep(settings: &Settings) -> UpkeepPlan {
+    let report = &settings.report;
+    let formats = report.formats.iter();
+    UpkeepPlan {
+        database: settings.state.sqlite_file.clone(),
+        archive: Rc::new(filesystem(settings)),
+        reports: ReportRules {
+            daily: report.daily,
+            weekly: report.weekly,
+            zone: report.zone.clone(),
+        },
+        formats: formats.filter_map(|word| Format::parse(word)).collect(),
+        shape: Shape::of(settings),
+        compress_after: (!settings.compress_after.is_zero()).then_some(settings.compress_after),
+        compress_exports: settings.compress_exports,
     }
 }
 

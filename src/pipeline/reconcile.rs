@@ -209,9 +209,8 @@ async fn raw_on_disk(
     let open = known.iter().filter(is_open).map(|batch| &batch.batch);
     let mut found = BTreeSet::new();
     for batch in open.chain(manifests.keys()) {
-        let path = world.sink.raw_path(batch);
         // What cannot be looked at is as good as not there.
-        if tokio::fs::try_exists(&path).await.unwrap_or(false) {
+        if world.sink.is_raw_here(batch).await {
             found.insert(batch.clone());
         }
     }

@@ -60,6 +60,10 @@ pub trait FileAudit {
     /// Size and hash of a file; `None` when it is not there.
     async fn facts(&self, path: &Path) -> Result<Option<FileFacts>, SourceError>;
 
+    /// Size and hash of what the raw results that were recorded under a path hold, wherever and
+    /// however they are now; `None` when they are nowhere.
+    async fn raw_facts_of(&self, recorded: &Path) -> Result<Option<FileFacts>, SourceError>;
+
     /// Lists the folders of the work folder.
     async fn work_files(&self) -> Result<WorkFiles, SourceError>;
 

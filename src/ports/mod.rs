@@ -4,6 +4,7 @@
 //! these traits only, so a test can stand in for each.
 
 pub mod alert_channel;
+pub mod archive;
 pub mod batch_api;
 pub mod clock;
 pub mod entropy;

@@ -103,10 +103,18 @@ pub trait ResultSink {
     /// The path under which the raw results of a batch are kept.
     fn raw_path(&self, batch: &BatchId) -> PathBuf;
 
-    /// Whether a raw result file of this size is there.
+    /// Whether raw results of a batch are there, whatever they hold.
+    async fn is_raw_here(&self, batch: &BatchId) -> bool {
+        self.raw_facts(batch)
+            .await
+            .is_ok_and(|facts| facts.is_some())
+    }
+
+    /// Whether a raw result file of this size is there. Whatever path was recorded, it is looked for
+    /// in the work folder first, and may be compressed.
     async fn has_raw(&self, path: &Path, bytes: u64) -> bool;
 
-    /// Opens a raw result file for reading.
+    /// Opens a raw result file for reading, wherever and however it is now.
     async fn open_raw(&self, path: &Path) -> Result<Box<dyn RawReader>, SourceError>;
 
     /// Reads one line of a raw result file.

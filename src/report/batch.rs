@@ -1,10 +1,11 @@
 //! The report of one settled batch, in Markdown.
 
-use std::fmt::Write as _;
-
+use super::facts::{is_refusal, summary};
+use super::markdown::{cell, line};
 use super::words;
 use crate::domain::attempt::{Tally, Tokens};
 use crate::domain::failure::ErrorType;
+use crate::domain::figures::Sums;
 use crate::domain::page::PageStage;
 use crate::domain::time::Timestamp;
 
@@ -47,6 +48,11 @@ const MESSAGE_CHARACTERS: usize = 200;
 pub fn markdown(facts: &Facts) -> String {
     let mut text = String::new();
     line(&mut text, format_args!("# Batch {}\n", facts.batch));
+    let sums = Sums {
+        tally: facts.tally,
+        ..Sums::default()
+    };
+    line(&mut text, format_args!("{}\n", summary(&sums)));
     line(&mut text, format_args!("| | |\n|---|---|"));
     add_story(&mut text, facts);
     add_figures(&mut text, facts);
@@ -56,12 +62,6 @@ pub fn markdown(facts: &Facts) -> String {
         add_failed(&mut text, facts);
     }
     text
-}
-
-/// Adds a line. Writing to a string cannot fail; the result is of no interest.
-fn line(text: &mut String, words: std::fmt::Arguments<'_>) {
-    let _always = text.write_fmt(words);
-    text.push('\n');
 }
 
 /// Which job it was, and when.
@@ -119,56 +119,54 @@ fn add_figures(text: &mut String, facts: &Facts) {
     );
 }
 
-/// The table of failed pages.
+/// The tables of failed pages: those whose content the provider refused stand apart, for nothing
+/// is wrong with their answers.
 fn add_failed(text: &mut String, facts: &Facts) {
-    line(
-        text,
-        format_args!(
-            "\n## Failed pages\n\n| page | error | message | retries |\n|---|---|---|---|"
-        ),
-    );
-    for page in &facts.failed {
+    let (refused, failed): (Vec<&FailedPage>, Vec<&FailedPage>) =
+        facts.failed.iter().partition(|page| is_refusal(page.error));
+    for (title, pages) in [
+        ("Failed pages", failed),
+        ("Pages whose content was refused by the provider", refused),
+    ] {
+        if pages.is_empty() {
+            continue;
+        }
         line(
             text,
-            format_args!(
-                "| {} | {} | {} | {} |",
-                cell(&page.key),
-                page.error,
-                cell(&page.message),
-                retries(page, facts.max_retries)
-            ),
+            format_args!("\n## {title}\n\n| page | error | message | retries |\n|---|---|---|---|"),
         );
+        for page in pages {
+            let retries = retries(page.failures, page.stage, facts.max_retries);
+            line(
+                text,
+                format_args!(
+                    "| {} | {} | {} | {retries} |",
+                    cell(&page.key),
+                    page.error,
+                    cut_cell(&page.message),
+                ),
+            );
+        }
     }
 }
 
 /// How far a page is through its retries.
-pub fn retries(page: &FailedPage, max_retries: u32) -> String {
-    if page.failures > max_retries {
+pub fn retries(failures: u32, stage: PageStage, max_retries: u32) -> String {
+    if failures > max_retries {
         "maxed".to_owned()
-    } else if page.stage == PageStage::Dead {
+    } else if stage == PageStage::Dead {
         "not sent again".to_owned()
     } else {
-        format!("retry {} of {max_retries}", page.failures)
+        format!("retry {failures} of {max_retries}")
     }
 }
 
-/// Text that cannot break out of its table cell.
-fn cell(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for (position, character) in text.chars().enumerate() {
-        if position == MESSAGE_CHARACTERS {
-            safe.push('…');
-            break;
-        }
-        match character {
-            '|' => safe.push_str("\\|"),
-            '<' => safe.push_str("&lt;"),
-            '`' => safe.push('\''),
-            _ if character.is_control() => safe.push(' '),
-            _ => safe.push(character),
-        }
+/// A message, cut, within its table cell.
+fn cut_cell(text: &str) -> String {
+    match text.char_indices().nth(MESSAGE_CHARACTERS) {
+        Some((end, _next)) => format!("{}…", cell(&text[..end])),
+        None => cell(text),
     }
-    safe
 }
 
 #[cfg(test)]
@@ -226,13 +224,42 @@ mod tests {
     }
 
     #[test]
-    fn retries_are_counted_as_people_count_them() {
-        assert_eq!(retries(&failed(4, PageStage::Dead), 3), "maxed");
-        assert_eq!(retries(&failed(1, PageStage::Dead), 3), "not sent again");
-        assert_eq!(
-            retries(&failed(1, PageStage::Discovered), 3),
-            "retry 1 of 3"
-        );
+    fn s1_28_retries_are_counted_as_people_count_them() {
+        let check = |failures, stage, expected| assert_eq!(retries(failures, stage, 3), expected);
+        check(4, PageStage::Dead, "maxed");
+        check(1, PageStage::Dead, "not sent again");
+        check(1, PageStage::Discovered, "retry 1 of 3");
         assert!(markdown(&facts(Vec::new())).contains("No page failed."));
+    }
+
+    #[test]
+    fn s0_38_refused_content_stands_apart_from_answers_that_are_no_good() {
+        let refused = FailedPage {
+            key: "Alabama:Lincoln:1849:5".into(),
+            error: ErrorType::ContentFiltered,
+            ..failed(4, PageStage::Dead)
+        };
+        let text = markdown(&facts(vec![refused, failed(1, PageStage::Discovered)]));
+        let (first, second) = text.split_once("refused by the provider").unwrap();
+        assert!(first.contains("## Failed pages"), "{text}");
+        assert!(first.contains("1849:4 | JSONDecodeError"), "{text}");
+        assert!(second.contains("1849:5 | ContentFiltered"), "{text}");
+        assert!(second.contains("| maxed |"), "{text}");
+    }
+
+    #[test]
+    fn s1_26_the_first_line_says_how_many_succeeded_and_failed() {
+        let text = markdown(&Facts {
+            tally: Tally {
+                submitted: 500,
+                succeeded: 495,
+                failed: 4,
+                missing: 1,
+                ..Tally::default()
+            },
+            ..facts(Vec::new())
+        });
+        let line = "Processed 500 records: 495 succeeded, 5 failed.";
+        assert_eq!(text.lines().nth(2), Some(line));
     }
 }

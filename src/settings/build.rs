@@ -15,12 +15,16 @@ use super::fault::Fault;
 use super::raw::RawSettings;
 use super::{
     Api, ApiKey, Batch, Breaker, Context, Execution, Files, Log, LogFormat, Model,
-    OnDeadPredecessor, Paths, Prompt, Results, Settings, State, generation, scope, snapshot,
+    OnDeadPredecessor, Paths, Prompt, Report, Results, Settings, State, generation, scope,
+    snapshot,
 };
 use crate::domain::layout::Layout;
+use crate::domain::period::Zone;
 
 /// Seconds in an hour.
 const HOUR: u64 = 3_600;
+/// Seconds in a day.
+const DAY: u64 = 24 * HOUR;
 
 /// Builds the settings; they are only meant when no fault was noted.
 pub fn build(
@@ -52,6 +56,9 @@ pub fn build(
         files: files(&mut reader),
         results: results(&mut reader),
         alerts: super::alerts::alerts(&mut reader),
+        report: report(&mut reader),
+        compress_after: Duration::from_secs(DAY * reader.integer("retention.compress_after_days")),
+        compress_exports: reader.bool("retention.compress_exports"),
         state: state(&mut reader),
         api: api(&mut reader),
         shutdown_grace: reader.seconds("shutdown.grace_seconds"),
@@ -259,6 +266,23 @@ fn results(reader: &mut Reader<'_>) -> Results {
         uncollected_alarm: Duration::from_secs(
             reader.integer("results.uncollected_alarm_hours") * HOUR,
         ),
+    }
+}
+
+fn report(reader: &mut Reader<'_>) -> Report {
+    let zone = reader.text("report.zone");
+    Report {
+        daily: reader.bool("report.daily"),
+        weekly: reader.bool("report.weekly"),
+        formats: reader.words("report.formats"),
+        zone: Zone::parse(&zone).unwrap_or_else(|_unknown| {
+            reader.fault(
+                "report.zone",
+                format!("'{zone}' is no time zone"),
+                "write a name such as Europe/Berlin, or UTC",
+            );
+            Zone::utc()
+        }),
     }
 }
 

@@ -33,6 +33,8 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// A list of texts.
     Texts,
+    /// A list of some of these words, each at most once.
+    Words(&'static [&'static str]),
     /// A list of names, or a range of numbers.
     Filter,
     /// A filter for each of any levels.

@@ -38,6 +38,7 @@ pub use secret::{ApiKey, Hidden};
 
 use crate::domain::ids::ScopeToken;
 use crate::domain::layout::Layout;
+use crate::domain::period::Zone;
 use crate::ports::page_source::Scope;
 
 /// Every setting, checked. Paths are absolute if the working folder was.
@@ -53,6 +54,10 @@ pub struct Settings {
     pub files: Files,
     pub results: Results,
     pub alerts: Alerts,
+    pub report: Report,
+    /// The age of a closed batch at which its raw results are compressed; 0 means never.
+    pub compress_after: Duration,
+    pub compress_exports: bool,
     pub state: State,
     pub api: Api,
     /// Time that work in flight has after a stop signal.
@@ -212,6 +217,15 @@ pub struct Results {
     pub echo_field: Option<String>,
     pub compare_images: bool,
     pub uncollected_alarm: Duration,
+}
+
+/// Reports that are written by themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub daily: bool,
+    pub weekly: bool,
+    pub formats: Vec<&'static str>,
+    pub zone: Zone,
 }
 
 /// Where the state is kept.

@@ -89,6 +89,12 @@ fn setting(key: &Key) -> Value {
             "items": {"type": "string", "minLength": 1},
             "minItems": 1,
         }),
+        Kind::Words(words) => json!({
+            "type": ["array", "null"],
+            "items": {"enum": words},
+            "minItems": 1,
+            "uniqueItems": true,
+        }),
         Kind::Filter => json!({"anyOf": filter}),
         Kind::FilterMap => {
             json!({"type": ["object", "null"], "additionalProperties": {"anyOf": filter}})

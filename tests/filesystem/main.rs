@@ -1,5 +1,6 @@
 //! The file system adapter against real folders.
 
+mod archive;
 mod disk;
 mod images;
 mod outputs;

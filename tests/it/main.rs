@@ -15,6 +15,7 @@ mod poller;
 mod props;
 mod remote_bytes;
 mod repairs;
+mod report;
 mod result_processor;
 mod scanner;
 mod schema;

@@ -78,6 +78,7 @@ async fn entities_name_every_migrated_column_and_key() {
         described::<Paces>(),
         described::<PageEvents>(),
         described::<Pages>(),
+        described::<PeriodReports>(),
         described::<Recipes>(),
         described::<RemoteFiles>(),
         described::<Reports>(),

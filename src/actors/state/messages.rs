@@ -23,10 +23,12 @@ use crate::domain::window::Window;
 mod brakes;
 mod repairs;
 mod replies;
+mod upkeep;
 
 pub use brakes::*;
 pub use repairs::*;
 pub use replies::*;
+pub use upkeep::*;
 
 /// Why StateActor did not do what it was told. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -412,6 +414,21 @@ messages! {
     /// Applies what `pagemill verify --fix` found safe, all or none. Each repair looks again whether
     /// it still fits, and changes nothing that a live batch needs.
     RepairState { repairs: Vec<StateRepair>, at: Timestamp } -> ();
+
+    // ---- upkeep ----
+
+    /// Raw results of batches that were closed before an instant, and are not compressed, the oldest
+    /// first, after `after`.
+    ListOldRaw { before: Timestamp, after: Option<(Timestamp, BatchId)>, limit: u64 } -> Vec<OldRaw>;
+
+    /// The same of jobs beside or after their batches, by name.
+    ListOldLateRaw { before: Timestamp, after: String, limit: u64 } -> Vec<OldRaw>;
+
+    /// Raw results stand under another path now, with the same content.
+    RecordRawPath { owner: RawOwner, from: String, to: String, at: Timestamp } -> ();
+
+    /// Keeps the report of a day or a week; a newer one replaces it.
+    RecordPeriodReport { report: PeriodReport, at: Timestamp } -> ();
 
     /// The last message: checkpoints and closes the connection.
     Close {} -> ();

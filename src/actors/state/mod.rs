@@ -20,6 +20,7 @@ pub mod desk_pages;
 pub mod desk_runs;
 pub mod desk_status;
 pub mod desk_story;
+pub mod figures;
 pub mod messages;
 pub mod open;
 pub mod orders;
@@ -28,6 +29,7 @@ pub mod read;
 pub mod replace;
 pub mod rows;
 pub mod selection;
+pub mod upkeep;
 pub mod whereabouts;
 
 mod adoption;
@@ -206,6 +208,7 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("open orders", orders::OPEN_ORDERS),
     ("age", orders::AGE),
     ("chain again", orders::carry::CHAIN_AGAIN),
+    ("old raw results", upkeep::OLD_RAW),
 ];
 
 /// What the settings say about how changes are applied.

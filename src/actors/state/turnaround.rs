@@ -59,7 +59,7 @@ pub(super) async fn turnarounds(
 }
 
 /// The least value that so many hundredths of a sorted list do not exceed.
-fn percentile<T: Copy>(sorted: &[T], hundredths: usize) -> Option<T> {
+pub(super) fn percentile<T: Copy>(sorted: &[T], hundredths: usize) -> Option<T> {
     let rank = (sorted.len() * hundredths).div_ceil(100);
     sorted.get(rank.checked_sub(1)?).copied()
 }

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
+use super::content;
 use super::durable::{blocking, fault, folder_of, is_temporary, refusal, sync_folder};
 use super::sink::HashWriter;
 use super::source::{Filesystem, FilesystemOptions};
@@ -19,6 +20,7 @@ use crate::domain::layout::page_number;
 use crate::domain::time::Timestamp;
 use crate::ports::file_audit::{FileAudit, FileFacts, InOutputs, Leftover, OutputWalk, WorkFiles};
 use crate::ports::page_source::SourceError;
+use crate::ports::result_sink::Written;
 
 /// How many things fill a chunk of a walk.
 const CHUNK_ITEMS: usize = 500;
@@ -72,6 +74,22 @@ impl FileAudit for Filesystem {
             Ok(facts) => Ok(Some(facts)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(fault(&place, &error)),
+        })
+        .await
+    }
+
+    async fn raw_facts_of(&self, recorded: &Path) -> Result<Option<FileFacts>, SourceError> {
+        let work_dir = self.options.work_dir.clone();
+        let recorded = recorded.to_path_buf();
+        blocking(&recorded.clone(), move || {
+            let Some(found) = content::find(&work_dir, &recorded) else {
+                return Ok(None);
+            };
+            match content::facts(&found) {
+                Ok(Written { bytes, sha256 }) => Ok(Some(FileFacts { bytes, sha256 })),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(fault(&found, &error)),
+            }
         })
         .await
     }
@@ -142,7 +160,8 @@ fn work_files(work_dir: &Path) -> Result<WorkFiles, SourceError> {
         }
     }
     for (path, name) in files(&work_dir.join("raw"))? {
-        if let Some(batch) = name.strip_suffix(".jsonl") {
+        let plain = name.strip_suffix(content::COMPRESSED).unwrap_or(&name);
+        if let Some(batch) = plain.strip_suffix(".jsonl") {
             found.raw.push((BatchId::from(batch), path));
         } else if name.ends_with(".jsonl.part") || is_temporary(&name) {
             found.temporary.push(leftover(path)?);

@@ -21,9 +21,11 @@ pub(super) fn remove(work_dir: &Path, keep: &HashSet<PathBuf>) -> Result<u64, So
         name.ends_with(UNFINISHED) || (name.ends_with(".jsonl") && !keep.contains(path))
     })?;
     removed += remove_where(&work_dir.join("raw"), |_path, name| {
-        name.ends_with(UNFINISHED)
+        name.ends_with(UNFINISHED) || is_temporary(name)
     })?;
-    removed += remove_where(&work_dir.join("reports"), |_path, name| is_temporary(name))?;
+    for reports in ["reports", "reports/daily", "reports/weekly"] {
+        removed += remove_where(&work_dir.join(reports), |_path, name| is_temporary(name))?;
+    }
     Ok(removed)
 }
 

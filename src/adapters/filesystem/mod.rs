@@ -4,7 +4,9 @@
 //! [`crate::domain::layout::Layout`] only, nothing is written outside the configured folders, and
 //! whatever is reported as written is synced.
 
+mod archive;
 mod audit;
+mod content;
 mod durable;
 pub mod export;
 mod image;

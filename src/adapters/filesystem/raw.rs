@@ -1,11 +1,11 @@
 //! A raw result file, in lines: exact offsets, bounded memory, whatever stands in it.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
+use super::content;
 use super::durable::{blocking, fault, refusal};
 use crate::ports::page_source::SourceError;
 use crate::ports::result_sink::{RawReader, RawText};
@@ -14,10 +14,9 @@ use crate::ports::result_sink::{RawReader, RawText};
 const RUN_BYTES: usize = 4 * 1024 * 1024;
 /// How many lines end a run.
 const RUN_LINES: usize = 512;
-const BUFFER_BYTES: usize = 1024 * 1024;
 
 struct Lines {
-    file: BufReader<File>,
+    file: Box<dyn BufRead + Send>,
     offset: u64,
     line_bytes_max: u64,
 }
@@ -35,13 +34,13 @@ pub(super) async fn open(
 ) -> Result<Box<dyn RawReader>, SourceError> {
     let place = path.to_path_buf();
     let file = blocking(path, move || {
-        File::open(&place).map_err(|error| fault(&place, &error))
+        content::open(&place).map_err(|error| fault(&place, &error))
     })
     .await?;
     Ok(Box::new(RawFile {
         path: path.to_path_buf(),
         lines: Some(Lines {
-            file: BufReader::with_capacity(BUFFER_BYTES, file),
+            file,
             offset: 0,
             line_bytes_max,
         }),
@@ -59,14 +58,7 @@ pub(super) fn line(
         let detail = format!("a line of {bytes} bytes is over the limit of {line_bytes_max}");
         return Err(refusal(path, &detail));
     }
-    let read = || -> io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(offset))?;
-        let mut text = Vec::with_capacity(bytes as usize);
-        file.take(bytes).read_to_end(&mut text)?;
-        Ok(text)
-    };
-    let text = read().map_err(|error| fault(path, &error))?;
+    let text = content::part(path, offset, bytes).map_err(|error| fault(path, &error))?;
     if text.len() as u64 != bytes {
         let detail = format!("no line of {bytes} bytes at offset {offset}");
         return Err(refusal(path, &detail));

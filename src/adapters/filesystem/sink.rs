@@ -15,8 +15,8 @@ use super::durable::{
     blocking, create_folders, fault, folder_of, gone, refusal, replace, sync_folder,
 };
 use super::source::{Filesystem, FilesystemOptions};
-use super::{inside, leftovers, outputs, raw, room, spool};
-use crate::domain::ids::{BatchId, RecordKey, Sha256Hex};
+use super::{content, inside, leftovers, outputs, raw, room, spool};
+use crate::domain::ids::{BatchId, RecordKey};
 use crate::ports::page_source::SourceError;
 use crate::ports::result_sink::{RawReader, ResultSink, Spool, Written};
 
@@ -148,8 +148,13 @@ impl ResultSink for Filesystem {
 
     async fn raw_facts(&self, batch: &BatchId) -> Result<Option<Written>, SourceError> {
         let path = self.raw_path(batch);
+        let work_dir = self.options.work_dir.clone();
         blocking(&path.clone(), move || {
-            facts_of(&path).map_err(|error| fault(&path, &error))
+            let Some(found) = content::find(&work_dir, &path) else {
+                return Ok(None);
+            };
+            let facts = content::facts(&found).map_err(|error| fault(&found, &error))?;
+            Ok(Some(facts))
         })
         .await
     }
@@ -158,16 +163,22 @@ impl ResultSink for Filesystem {
         self.batch_path("raw", batch, "jsonl")
     }
 
+    async fn is_raw_here(&self, batch: &BatchId) -> bool {
+        content::find(&self.options.work_dir, &self.raw_path(batch)).is_some()
+    }
+
     async fn has_raw(&self, path: &Path, bytes: u64) -> bool {
-        has_file(&self.raw_today(path), bytes).await
+        let found = content::find(&self.options.work_dir, path);
+        let length = found.map(|found| content::length(&found));
+        length.is_some_and(|length| length.is_ok_and(|length| length == Some(bytes)))
     }
 
     async fn open_raw(&self, path: &Path) -> Result<Box<dyn RawReader>, SourceError> {
-        raw::open(&self.raw_today(path), self.options.line_bytes_max).await
+        raw::open(&self.raw_place(path), self.options.line_bytes_max).await
     }
 
     async fn raw_line(&self, path: &Path, offset: u64, bytes: u64) -> Result<Vec<u8>, SourceError> {
-        let place = self.raw_today(path);
+        let place = self.raw_place(path);
         let line_bytes_max = self.options.line_bytes_max;
         blocking(path, move || {
             raw::line(&place, offset, bytes, line_bytes_max)
@@ -177,9 +188,7 @@ impl ResultSink for Filesystem {
 
     async fn write_report(&self, name: &str, text: &str) -> Result<PathBuf, SourceError> {
         let folder = self.options.work_dir.join("reports");
-        let is_plain =
-            !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
-        if !is_plain {
+        if !is_plain_name(name) {
             return Err(refusal(&folder, &format!("'{name}' is not a file name")));
         }
         let path = folder.join(name);
@@ -193,16 +202,10 @@ impl ResultSink for Filesystem {
 }
 
 impl Filesystem {
-    /// Where a raw result file is now: rows keep the path that it was written to, and the work folder
-    /// may have been moved since, or copied to another machine.
-    fn raw_today(&self, recorded: &Path) -> PathBuf {
-        let here = recorded
-            .file_name()
-            .map(|name| self.options.work_dir.join("raw").join(name));
-        match here {
-            Some(here) if here.exists() => here,
-            _ => recorded.to_path_buf(),
-        }
+    /// Where the raw results that were recorded under a path are; that path when they are nowhere.
+    pub(super) fn raw_place(&self, recorded: &Path) -> PathBuf {
+        let found = content::find(&self.options.work_dir, recorded);
+        found.unwrap_or_else(|| recorded.to_path_buf())
     }
 
     fn batch_path(&self, folder: &str, batch: &BatchId, extension: &str) -> PathBuf {
@@ -243,27 +246,18 @@ fn batches_of(folder: &Path) -> io::Result<Vec<BatchId>> {
     Ok(batches)
 }
 
-/// Size and hash of a file, if it is there.
-fn facts_of(path: &Path) -> io::Result<Option<Written>> {
-    let mut file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
-    let mut hasher = Sha256::new();
-    let bytes = io::copy(&mut file, &mut HashWriter(&mut hasher))?;
-    Ok(Some(Written {
-        sha256: Sha256Hex::new(hex::encode(hasher.finalize())),
-        bytes,
-    }))
-}
-
 /// Whether there is a file of this size.
 async fn has_file(path: &Path, bytes: u64) -> bool {
     let facts = tokio::fs::metadata(path).await;
     facts.is_ok_and(|facts| facts.is_file() && facts.len() == bytes)
 }
 
-fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+/// Whether a text names a file of ours, and no folder.
+pub(super) fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
+}
+
+pub(super) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     create_folders(folder_of(path))?;
     replace(path, content)?;
     sync_folder(folder_of(path))

@@ -13,7 +13,6 @@ use crate::domain::finding::FindingKind;
 use crate::domain::ids::BatchId;
 use crate::ports::file_audit::{FileAudit, FileFacts, Leftover};
 use crate::ports::page_source::SourceError;
-use crate::ports::result_sink::ResultSink;
 
 /// Batches that are looked at in one question.
 const BATCHES_TOGETHER: u64 = 500;
@@ -74,19 +73,14 @@ async fn check_raw(
     Ok(kind != FindingKind::RawMissing)
 }
 
-/// Looks where the work folder has it today, and else where the row says: it may have been moved.
+/// Looks at what the file holds, whether or not it is compressed by now.
 async fn raw_fault(
     look: &Look<'_>,
     batch: &BatchFiles,
     raw: &RawFile,
 ) -> Option<(FindingKind, String)> {
     let recorded = Path::new(&raw.path);
-    let here = look.files.raw_path(&batch.batch);
-    let facts = match look.files.facts(&here).await {
-        Ok(None) => look.files.facts(recorded).await,
-        facts => facts,
-    };
-    match facts {
+    match look.files.raw_facts_of(recorded).await {
         Err(SourceError { path, message, .. }) => {
             let path = look.shown(Path::new(&path));
             Some((FindingKind::RawDamaged, format!("{path}: {message}")))

@@ -1,6 +1,6 @@
 //! An accepted output, made again from the raw results: they were paid for, and are still there.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,23 +29,17 @@ pub async fn output(look: &Look<'_>, key: &RecordKey, recorded: &Sha256Hex) -> O
 
 async fn from_line(look: &Look<'_>, key: &RecordKey, line: AcceptedLine) -> Option<Vec<u8>> {
     let AcceptedLine {
-        batch,
+        batch: _,
         raw_path,
         offset,
         bytes,
     } = line;
-    let here = look.files.raw_path(&batch);
-    let mut text = None;
-    for path in [PathBuf::from(raw_path), here] {
-        text = look.files.raw_line(&path, offset, bytes).await.ok();
-        if text.is_some() {
-            break;
-        }
-    }
+    let text = look.files.raw_line(Path::new(&raw_path), offset, bytes);
+    let text = text.await.ok()?;
     let line = RawText {
         offset,
         bytes,
-        text: Some(text?),
+        text: Some(text),
     };
     // The hash is what speaks for the output; the schema did when it was accepted.
     let anything = Validator::new(&serde_json::Value::Bool(true)).ok()?;

@@ -186,6 +186,44 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Some of the words of a setting, in the order in which they were given.
+    pub fn words(&mut self, path: &str) -> Vec<&'static str> {
+        let known: &'static [&'static str] = match keys::find(path).map(|key| key.kind) {
+            Some(Kind::Words(words)) => words,
+            _ => &[],
+        };
+        let value = self.value(path).unwrap_or(&Value::Null);
+        let remedy = format!("write a list such as [{}]", known.join(", "));
+        let Some(list) = value.as_sequence() else {
+            let problem = format!("is {}, not a list", kind_of(value));
+            self.fault(path, problem, &remedy);
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for item in list {
+            let text = item.as_str().unwrap_or_default();
+            let word = known.iter().copied().find(|word| *word == text);
+            match word.filter(|word| !found.contains(word)) {
+                Some(word) => found.push(word),
+                None => {
+                    let shown = item
+                        .as_str()
+                        .map_or_else(|| kind_of(item).to_owned(), |text| format!("'{text}'"));
+                    let problem = if word.is_some() {
+                        format!("names {shown} twice")
+                    } else {
+                        format!("{shown} is not one of {}", known.join(", "))
+                    };
+                    self.fault(path, problem, &remedy);
+                }
+            }
+        }
+        if list.is_empty() {
+            self.fault(path, "is an empty list".to_owned(), &remedy);
+        }
+        found
+    }
+
     pub fn optional_path(&mut self, path: &str) -> Option<PathBuf> {
         let text = self.optional_text(path)?;
         if text == "~" || text.starts_with("~/") {
