@@ -285,6 +285,29 @@ async fn checks_and_rows_refuse_the_same_submissions() {
 }
 
 #[actix::test]
+async fn s4_03_columns_of_json_take_nothing_else() {
+    let world = World::new().await;
+    world.collect("b1", [1]).await;
+    for (table, column) in [
+        ("recipes", "generation_config"),
+        ("runs", "totals"),
+        ("pages", "levels"),
+        ("page_events", "details"),
+        ("submissions", "extra_jobs"),
+        ("attempts", "parameters"),
+    ] {
+        let set = |value: &str| format!("UPDATE {table} SET {column} = '{value}'");
+        let refused = world.db.execute_unprepared(&set("{a")).await;
+        let fault = refused.unwrap_err().to_string();
+        assert!(fault.contains("CHECK constraint"), "{table}: {fault}");
+        let taken = world.db.execute_unprepared(&set("{\"a\": 1}")).await;
+        assert!(taken.is_ok(), "{table}: {taken:?}");
+        let read = format!("SELECT {column}->>'a' FROM {table}");
+        assert!(!ask(&world.db, &read).await.is_empty(), "{table}");
+    }
+}
+
+#[actix::test]
 async fn words_of_the_tables_are_the_words_of_the_domain() {
     let (_folder, db) = migrated().await;
     let tables = objects(&db).await.join("\n");
