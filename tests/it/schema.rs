@@ -50,7 +50,6 @@ async fn the_migration_goes_up_down_and_up_again() {
 
 #[test]
 fn migrations_stand_in_the_order_of_their_names() {
-    use migration::MigrationName;
     let names: Vec<String> = Migrator::migrations()
         .iter()
         .map(|migration| migration.name().to_owned())
