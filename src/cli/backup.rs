@@ -70,12 +70,9 @@ pub async fn run(common: &Common, args: &BackupArgs, out: &mut impl Write) -> an
     if let Some(file) = &args.verify {
         return verified(&cwd().join(file), args.json, out);
     }
-    let settings = match common.load(Vec::new()) {
+    let settings = match common.loaded() {
         Ok(loaded) => loaded.settings,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return Ok(exit::CONFIGURATION);
-        }
+        Err(code) => return Ok(code),
     };
     let folder = folder_of(&settings, args.to.as_deref());
     if args.list {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::Common;
 use super::select::SelectArgs;
-use super::{Common, exit};
 use crate::settings::Settings;
 
 pub mod check;
@@ -123,12 +123,9 @@ pub struct PagesArgs {
 
 /// Runs the command; gives the exit code.
 pub async fn run(common: &Common, args: &ExportArgs, out: &mut impl Write) -> anyhow::Result<u8> {
-    let loaded = match common.load(Vec::new()) {
+    let loaded = match common.loaded() {
         Ok(loaded) => loaded,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return Ok(exit::CONFIGURATION);
-        }
+        Err(code) => return Ok(code),
     };
     match &args.what {
         What::State(args) => state::run(&loaded.settings, args, out).await,

@@ -202,12 +202,9 @@ pub struct OnePage {
 
 /// Runs the command; gives the exit code.
 pub async fn run(common: &Common, args: &FailuresArgs, out: &mut impl Write) -> anyhow::Result<u8> {
-    let loaded = match common.load(Vec::new()) {
+    let loaded = match common.loaded() {
         Ok(loaded) => loaded,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return Ok(exit::CONFIGURATION);
-        }
+        Err(code) => return Ok(code),
     };
     let settings = &loaded.settings;
     let asked = match Asked::new(args, settings) {

@@ -54,12 +54,9 @@ struct Findings {
 
 /// Runs the command; gives the exit code.
 pub async fn run(common: &Common, args: &HealthArgs, out: &mut impl Write) -> anyhow::Result<u8> {
-    let settings = match common.load(Vec::new()) {
+    let settings = match common.loaded() {
         Ok(loaded) => loaded.settings,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return Ok(exit::CONFIGURATION);
-        }
+        Err(code) => return Ok(code),
     };
     let now = system_clock::now();
     let file = &settings.state.sqlite_file;

@@ -61,12 +61,9 @@ const TOGETHER: u64 = 500;
 
 /// Runs the command; gives the exit code.
 pub async fn run(common: &Common, args: &MaintainArgs, out: &mut impl Write) -> anyhow::Result<u8> {
-    let settings = match common.load(Vec::new()) {
+    let settings = match common.loaded() {
         Ok(loaded) => loaded.settings,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return Ok(exit::CONFIGURATION);
-        }
+        Err(code) => return Ok(code),
     };
     let mut plan = from_settings::upkeep(&settings);
     if let Some(days) = args.older_than {

@@ -244,6 +244,14 @@ impl Common {
         settings::load(self.sources(flags))
     }
 
+    /// Loads the settings; says what is wrong with them, and gives the exit code for it.
+    pub fn loaded(&self) -> Result<Loaded, u8> {
+        self.load(Vec::new()).map_err(|faults| {
+            eprintln!("{faults}");
+            exit::CONFIGURATION
+        })
+    }
+
     /// Where the settings of this process come from, with these flags on top.
     pub fn sources(&self, mut flags: Vec<(String, String)>) -> Sources {
         flags.extend(self.log_flags());

@@ -86,12 +86,9 @@ impl Found {
 
 /// Runs the command; gives the exit code.
 pub async fn run(common: &Common, args: &NukeArgs, out: &mut impl Write) -> anyhow::Result<u8> {
-    let settings = match common.load(Vec::new()) {
+    let settings = match common.loaded() {
         Ok(loaded) => loaded.settings,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return Ok(exit::CONFIGURATION);
-        }
+        Err(code) => return Ok(code),
     };
     let ended = if args.confirm {
         confirmed(&settings, args, out).await

@@ -80,12 +80,9 @@ pub struct Desk {
 impl Desk {
     /// Loads the settings and opens the database for reading.
     pub async fn open(common: &Common) -> anyhow::Result<Result<Self, u8>> {
-        let settings = match common.load(Vec::new()) {
+        let settings = match common.loaded() {
             Ok(loaded) => loaded.settings,
-            Err(faults) => {
-                eprintln!("{faults}");
-                return Ok(Err(exit::CONFIGURATION));
-            }
+            Err(code) => return Ok(Err(code)),
         };
         match read::open_read_only(&settings.state.sqlite_file).await {
             Ok(connection) => Ok(Ok(Desk {

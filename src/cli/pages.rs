@@ -22,10 +22,14 @@ Examples:
   pagemill clear-failures --states California --year-start 2020 --year-end 2023
   pagemill clear-failures --where year=2020..2023 --reason 'new prompt'
   pagemill clear-failures --all --yes
+  pagemill clear-failures --completed --all     forget the counts of pages that are done
 
 Failure counts begin anew, and dead pages and pages in review go back to the work list: the next
 run, or the one that is under way, sends them again. The failures themselves stay in the log.")]
 pub struct ClearFailuresArgs {
+    /// Only the counts of pages that are done; nothing runs again
+    #[arg(long)]
+    pub completed: bool,
     #[command(flatten)]
     pub select: SelectArgs,
     #[command(flatten)]
@@ -146,8 +150,13 @@ pub async fn clear_failures(
     args: &ClearFailuresArgs,
     out: &mut impl Write,
 ) -> anyhow::Result<u8> {
-    let make = |which| Order::ClearFailures { which };
-    let question = Some("clear these failures, and send dead pages again?");
+    let done_only = args.completed;
+    let make = |which| Order::ClearFailures { which, done_only };
+    let question = Some(if done_only {
+        "clear the failure counts of these done pages?"
+    } else {
+        "clear these failures, and send dead pages again?"
+    });
     let parts = Parts {
         select: &args.select,
         careful: args.careful,

@@ -56,12 +56,9 @@ pub async fn run(
     args: &ReconcileArgs,
     out: &mut impl Write,
 ) -> anyhow::Result<u8> {
-    let settings = match common.load(Vec::new()) {
+    let settings = match common.loaded() {
         Ok(loaded) => loaded.settings,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return Ok(exit::CONFIGURATION);
-        }
+        Err(code) => return Ok(code),
     };
     start_logging(&settings, MultiProgress::new());
     let plan = Plan::from_settings(&settings, RunRequest::default());

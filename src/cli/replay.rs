@@ -165,12 +165,9 @@ impl Verdict {
 
 /// Runs the command; gives the exit code.
 pub async fn run(common: &Common, args: &ReplayArgs, out: &mut impl Write) -> anyhow::Result<u8> {
-    let settings = match common.load(Vec::new()) {
+    let settings = match common.loaded() {
         Ok(loaded) => loaded.settings,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return Ok(exit::CONFIGURATION);
-        }
+        Err(code) => return Ok(code),
     };
     let selection = match args.which.selection(&settings.paths.layout) {
         Ok(selection) => selection,

@@ -81,12 +81,9 @@ const ALIKE_SHOWN: usize = 5;
 
 /// Runs the command; gives the exit code.
 pub async fn run(common: &Common, args: &ReportArgs, out: &mut impl Write) -> anyhow::Result<u8> {
-    let loaded = match common.load(Vec::new()) {
+    let loaded = match common.loaded() {
         Ok(loaded) => loaded,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return Ok(exit::CONFIGURATION);
-        }
+        Err(code) => return Ok(code),
     };
     let settings = &loaded.settings;
     let connection = read::open_read_only(&settings.state.sqlite_file).await?;

@@ -66,12 +66,9 @@ struct Exchange {
 
 /// Runs the command; gives the exit code.
 pub async fn run(common: &Common, args: &RestoreArgs, out: &mut impl Write) -> anyhow::Result<u8> {
-    let settings = match common.load(Vec::new()) {
+    let settings = match common.loaded() {
         Ok(loaded) => loaded.settings,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return Ok(exit::CONFIGURATION);
-        }
+        Err(code) => return Ok(code),
     };
     let file = cwd().join(&args.file);
     let database = &settings.state.sqlite_file;

@@ -76,12 +76,9 @@ const JSON_VERSION: u32 = 1;
 
 /// Runs the command; gives the exit code.
 pub async fn run(common: &Common, args: &RunsArgs, out: &mut impl Write) -> anyhow::Result<u8> {
-    let loaded = match common.load(Vec::new()) {
+    let loaded = match common.loaded() {
         Ok(loaded) => loaded,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return Ok(exit::CONFIGURATION);
-        }
+        Err(code) => return Ok(code),
     };
     let connection = read::open_read_only(&loaded.settings.state.sqlite_file).await?;
     let at = system_clock::now();

@@ -66,12 +66,9 @@ const JSON_VERSION: u32 = 1;
 
 /// Runs the command; gives the exit code.
 pub async fn run(common: &Common, args: &ShowArgs, out: &mut impl Write) -> anyhow::Result<u8> {
-    let settings = match common.load(Vec::new()) {
+    let settings = match common.loaded() {
         Ok(loaded) => loaded.settings,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return Ok(exit::CONFIGURATION);
-        }
+        Err(code) => return Ok(code),
     };
     let connection = read::open_read_only(&settings.state.sqlite_file).await?;
     let look = Look::new(&settings, &connection, system_clock::now());

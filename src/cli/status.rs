@@ -77,12 +77,9 @@ fn stages() -> clap::builder::PossibleValuesParser {
 
 /// Runs the command; gives the exit code.
 pub async fn run(common: &Common, args: &StatusArgs, out: &mut impl Write) -> anyhow::Result<u8> {
-    let loaded = match common.load(Vec::new()) {
+    let loaded = match common.loaded() {
         Ok(loaded) => loaded,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return Ok(exit::CONFIGURATION);
-        }
+        Err(code) => return Ok(code),
     };
     let settings = &loaded.settings;
     let listed = match pages::Wanted::of(args, settings) {

@@ -107,12 +107,9 @@ impl Outcome {
 
 /// Runs the command; gives the exit code.
 pub async fn run(common: &Common, args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<u8> {
-    let loaded = match common.load(Vec::new()) {
+    let loaded = match common.loaded() {
         Ok(loaded) => loaded,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return Ok(exit::CONFIGURATION);
-        }
+        Err(code) => return Ok(code),
     };
     let settings = &loaded.settings;
     let recipe = match from_settings::recipe(settings) {

@@ -93,7 +93,11 @@ pub enum Order {
     /// Ends a pause, and every other halt.
     Resume,
     /// Failure counts go, and dead pages go back to the work list.
-    ClearFailures { which: Selection },
+    ClearFailures {
+        which: Selection,
+        /// Whether only counts of done pages go: nothing runs again then.
+        done_only: bool,
+    },
     /// Done pages run again; their outputs become revisions.
     Redo {
         which: Selection,
@@ -141,7 +145,7 @@ impl Order {
     /// The pages that it is about, if it is about pages.
     pub fn which(&self) -> Option<Selection> {
         match self {
-            Self::ClearFailures { which }
+            Self::ClearFailures { which, .. }
             | Self::Redo { which, .. }
             | Self::Skip { which }
             | Self::Unskip { which }

@@ -100,7 +100,15 @@ async fn world_of_five() -> World {
 async fn s1_16_cleared_failures_send_dead_pages_again_and_leave_the_history() {
     let world = world_of_five().await;
     let which = numbered(1, 9);
-    let done = obey_as_announced(&world, "o1", Order::ClearFailures { which }).await;
+    let done = obey_as_announced(
+        &world,
+        "o1",
+        Order::ClearFailures {
+            which,
+            done_only: false,
+        },
+    )
+    .await;
     assert_eq!(done.of("dead pages to run again"), 1);
     assert_eq!(done.of("failure counts cleared"), 2);
     assert_eq!(world.stage(4).await, "discovered");
@@ -125,6 +133,38 @@ async fn s1_16_cleared_failures_send_dead_pages_again_and_leave_the_history() {
         "failures_cleared ann because o1 o1",
     ];
     assert_eq!(signed, expected);
+    world.assert_replay().await;
+}
+
+#[actix::test]
+async fn s1_38_counts_of_done_pages_are_pruned_and_nothing_runs_again() {
+    let world = world_of_five().await;
+    // Page 5 succeeds in the end.
+    world.tell(claim(10, 200)).await.unwrap();
+    world
+        .tell(record_uploads(vec![uploaded(5, 210)], 210))
+        .await
+        .unwrap();
+    let adopt = AdoptOutputs {
+        outputs: vec![AdoptedOutput {
+            key: key(5),
+            sha256: sha("found"),
+            bytes: 7,
+        }],
+        at: at(220),
+    };
+    world.tell(adopt).await.unwrap();
+    let order = Order::ClearFailures {
+        which: Selection::default(),
+        done_only: true,
+    };
+    let done = obey_as_announced(&world, "o1", order).await;
+    assert_eq!(done.counts, [("failure counts cleared".to_owned(), 1)]);
+    let left = world.ask("SELECT record_key FROM failure_counts").await;
+    assert_eq!(left, [key(4).to_string()], "the dead page keeps its own");
+    assert_eq!(world.stage(4).await, "dead");
+    assert_eq!(world.stage(5).await, "completed");
+    assert_eq!(world.one("SELECT count(*) FROM failure_logs").await, "2");
     world.assert_replay().await;
 }
 

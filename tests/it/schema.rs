@@ -48,6 +48,18 @@ async fn the_migration_goes_up_down_and_up_again() {
     );
 }
 
+#[test]
+fn migrations_stand_in_the_order_of_their_names() {
+    let names: Vec<String> = Migrator::migrations()
+        .iter()
+        .map(|migration| migration.name().to_owned())
+        .collect();
+    let mut sorted = names.clone();
+    sorted.sort();
+    sorted.dedup();
+    assert_eq!(names, sorted);
+}
+
 /// The columns that an entity names, with what keys it.
 fn described<E: EntityTrait>() -> (String, BTreeMap<String, bool>) {
     let mut columns: BTreeMap<String, bool> = E::Column::iter()

@@ -70,6 +70,9 @@ pub async fn preview(
         }
     }
     let clears = match order {
+        Order::ClearFailures {
+            done_only: true, ..
+        } => Some("p.stage = 'completed'"),
         Order::ClearFailures { .. } => Some("true"),
         Order::Redo {
             reset_failures: true,

@@ -12,8 +12,11 @@ use crate::domain::selection::{LevelChoice, LevelFilter, Selection};
 pub(super) fn arguments(order: &Order) -> String {
     let value = match order {
         Order::Pause | Order::Resume => json!({}),
-        Order::ClearFailures { which } | Order::Skip { which } | Order::Unskip { which } => {
+        Order::Skip { which } | Order::Unskip { which } => {
             json!({"which": selection_json(which)})
+        }
+        Order::ClearFailures { which, done_only } => {
+            json!({"which": selection_json(which), "done_only": done_only})
         }
         Order::Redo {
             which,
@@ -65,7 +68,10 @@ pub(super) fn order(thing: &str, kind: OrderKind, arguments: &str) -> StateResul
         let order = match kind {
             OrderKind::Pause => Order::Pause,
             OrderKind::Resume => Order::Resume,
-            OrderKind::ClearFailures => Order::ClearFailures { which: which()? },
+            OrderKind::ClearFailures => Order::ClearFailures {
+                which: which()?,
+                done_only: value.get("done_only")?.as_bool()?,
+            },
             OrderKind::Redo => Order::Redo {
                 which: which()?,
                 reset_failures: value.get("reset_failures")?.as_bool()?,
@@ -180,6 +186,7 @@ mod tests {
             Order::Resume,
             Order::ClearFailures {
                 which: which.clone(),
+                done_only: true,
             },
             Order::Redo {
                 which: which.clone(),

@@ -12,6 +12,11 @@ use crate::domain::order::Order;
 /// `p` is the page.
 pub(super) fn fitting(order: &Order) -> Option<String> {
     let sql = match order {
+        Order::ClearFailures {
+            done_only: true, ..
+        } => "p.stage = 'completed' \
+             AND EXISTS (SELECT 1 FROM failure_counts AS c WHERE c.record_key = p.record_key)"
+            .to_owned(),
         Order::ClearFailures { .. } => "(p.stage IN ('dead','review') \
              OR EXISTS (SELECT 1 FROM failure_counts AS c WHERE c.record_key = p.record_key))"
             .to_owned(),
