@@ -98,7 +98,7 @@ fn s3_10_a_restart_finds_the_sets_of_pages_as_the_killed_process_left_them() {
         books: 2,
         pages: 3,
         faults: &faults,
-        latency_ms: 1_000,
+        latency_ms: 1_500,
         settings: &[
             ("execution.max_retries", "0"),
             ("execution.on_dead_predecessor", "block"),
@@ -111,7 +111,7 @@ fn s3_10_a_restart_finds_the_sets_of_pages_as_the_killed_process_left_them() {
         let stages = "SELECT count(DISTINCT stage) FROM pages AS p LEFT JOIN submissions AS s
                       USING (batch_id) WHERE p.stage IN ('completed', 'dead')
                       OR (p.stage = 'batched' AND s.state = 'submitted')";
-        world.database().exists() && world.number(stages) == 3
+        world.output(&key(0, 1)).exists() && world.number(stages) == 3
     });
     running.kill();
     let before = sets(&world);
