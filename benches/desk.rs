@@ -94,7 +94,54 @@ const COMMANDS: &[(&[&str], &[&str])] = &[
             "SELECT * FROM failure_logs ORDER BY id DESC LIMIT 10",
         ],
     ),
+    (
+        &["failures", "--by-state", "--by-school"],
+        &["SELECT record_key FROM failure_logs INDEXED BY failure_logs_record_key"],
+    ),
+    (
+        &["failures", "--dead"],
+        &["SELECT record_key, error FROM pages WHERE stage = 'dead' LIMIT 20"],
+    ),
+    (
+        &["failures", "--trend"],
+        &["SELECT substr(created_at, 1, 10), count(*) FROM failure_logs GROUP BY 1"],
+    ),
+    (&["failures", "--record-key", PAGE], &[LOGS_OF_PAGE]),
+    (&["explain", PAGE], &[ONE_PAGE]),
+    (&["show", PAGE], &[ONE_PAGE, EVENTS_OF_PAGE, LOGS_OF_PAGE]),
+    (
+        &["batches", "list", "--all"],
+        &["SELECT * FROM submissions ORDER BY batch_id DESC LIMIT 20"],
+    ),
+    (
+        &["batches", "show", "b0000100"],
+        &["SELECT * FROM submissions WHERE batch_id = 'b0000100'"],
+    ),
+    (
+        &["clear-failures", "--states", "Ohio", "--dry-run"],
+        &[
+            "SELECT stage, count(*) FROM pages WHERE record_key > 'Ohio:' AND record_key < 'Ohio;'
+             AND stage IN ('dead','review') GROUP BY stage",
+        ],
+    ),
+    (&["redo", "--key", PAGE, "--dry-run"], &[ONE_PAGE]),
+    (
+        &["orders"],
+        &["SELECT * FROM orders ORDER BY order_id DESC LIMIT 20"],
+    ),
+    (
+        &["alerts", "list"],
+        &["SELECT * FROM alerts WHERE cleared_at IS NULL"],
+    ),
 ];
+
+/// A page in the middle of the state, and what is known of it.
+const PAGE: &str = "Ohio:School 000003:1852:0100";
+const ONE_PAGE: &str = "SELECT * FROM pages WHERE record_key = 'Ohio:School 000003:1852:0100'";
+const EVENTS_OF_PAGE: &str =
+    "SELECT * FROM page_events WHERE record_key = 'Ohio:School 000003:1852:0100' ORDER BY id";
+const LOGS_OF_PAGE: &str =
+    "SELECT * FROM failure_logs WHERE record_key = 'Ohio:School 000003:1852:0100' ORDER BY id";
 
 /// A project with a large state.
 struct Project {

@@ -68,6 +68,8 @@ impl Clerk {
                     self.cancel(&kept, batch).await?;
                     round.closed += 1;
                 }
+                // It is done before it is kept.
+                Order::Nuke { .. } => {}
                 Order::Pause | Order::Resume => {
                     self.carry_out(&kept.id, Vec::new()).await?;
                     round.closed += 1;

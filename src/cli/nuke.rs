@@ -9,13 +9,17 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::backup::{folder_of, room_for, shown};
+use super::order::{self, SignedArgs};
 use super::screen::{self, Columns, Screen, Side};
 use super::{Common, exit};
-use crate::actors::state::clearing::{self, ClearError, Inventory};
+use crate::actors::state::clearing::{self, ClearError, Inventory, Trace};
 use crate::actors::state::open::{self, OpenError, StateLock};
 use crate::actors::state::read;
+use crate::adapters::os_entropy::OsEntropy;
 use crate::adapters::system_clock;
-use crate::domain::ids::BatchId;
+use crate::domain::ids::{BatchId, OrderId};
+use crate::domain::order::Signature;
+use crate::ports::entropy::Entropy;
 use crate::report::words;
 use crate::settings::Settings;
 
@@ -57,6 +61,8 @@ pub struct NukeArgs {
     /// Print JSON (version 1) instead of text
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub signed: SignedArgs,
 }
 
 /// The version of the JSON form; a field that changes its meaning changes this.
@@ -79,7 +85,12 @@ impl Found {
     }
 
     fn is_nothing(&self) -> bool {
-        let rows: u64 = self.inventory.tables.iter().map(|(_name, rows)| rows).sum();
+        // What an empty database has: the row of its failures, and who emptied it.
+        let tables = self.inventory.tables.iter();
+        let rows: u64 = tables
+            .filter(|(name, _rows)| !["streaks", "orders"].contains(&name.as_str()))
+            .map(|(_name, rows)| rows)
+            .sum();
         rows == 0 && self.manifests.is_empty() && self.spool.is_empty()
     }
 }
@@ -131,6 +142,13 @@ async fn confirmed(
     args: &NukeArgs,
     out: &mut impl Write,
 ) -> anyhow::Result<u8> {
+    let signature = match order::signature(&args.signed) {
+        Ok(signature) => signature,
+        Err(fault) => {
+            eprintln!("{fault}");
+            return Ok(exit::USAGE);
+        }
+    };
     let lock = StateLock::take(&settings.state.sqlite_file)?;
     let found = look(settings).await?;
     if found.live() > 0 && !args.abandon {
@@ -167,12 +185,7 @@ async fn confirmed(
         }
     };
     if !found.inventory.tables.is_empty() {
-        clearing::clear(&lock, args.recreate_tables)
-            .await
-            .map_err(|error| match error {
-                ClearError::Open(fault) => anyhow::Error::from(fault),
-                ClearError::State(fault) => anyhow::Error::from(fault),
-            })?;
+        cleared(&lock, args.recreate_tables, signature).await?;
     }
     // Only now: a manifest that is left says more than a database that forgot its batch.
     for path in found.spool.iter().chain(&found.manifests) {
@@ -187,6 +200,20 @@ async fn confirmed(
         writeln!(out, "to take it back: pagemill restore '{}'", shown(backup))?;
     }
     Ok(exit::DONE)
+}
+
+async fn cleared(lock: &StateLock, recreate: bool, signature: Signature) -> anyhow::Result<()> {
+    let at = system_clock::now();
+    let trace = Trace {
+        id: OrderId::from(OsEntropy.unique_id(at)),
+        signature,
+        at,
+    };
+    let cleared = clearing::clear(lock, recreate, &trace).await;
+    cleared.map(|_rows| ()).map_err(|error| match error {
+        ClearError::Open(fault) => anyhow::Error::from(fault),
+        ClearError::State(fault) => anyhow::Error::from(fault),
+    })
 }
 
 /// Reads only; a database of an older shape is looked at as it is.

@@ -36,10 +36,10 @@ const NAMED_MAX: u64 = 10;
 /// The longest reason, in bytes.
 const REASON_BYTES_MAX: usize = 4_096;
 
-/// What every order takes.
+/// Who gives an order, and why.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "The order")]
-pub struct OrderArgs {
+pub struct SignedArgs {
     /// Why; it stands in the history
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
@@ -51,6 +51,14 @@ pub struct OrderArgs {
         hide_env_values = true
     )]
     pub by: Option<String>,
+}
+
+/// What every order takes.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "The order")]
+pub struct OrderArgs {
+    #[command(flatten)]
+    pub signed: SignedArgs,
     /// How long a running pagemill is waited for, in seconds
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub wait: u64,
@@ -117,7 +125,7 @@ impl Giving<'_> {
             careful,
             question,
         } = self;
-        let signature = match signature(args) {
+        let signature = match signature(&args.signed) {
             Ok(signature) => signature,
             Err(fault) => {
                 eprintln!("{fault}");
@@ -158,7 +166,8 @@ impl Giving<'_> {
     }
 }
 
-fn signature(args: &OrderArgs) -> Result<Signature, String> {
+/// The signature that the flags and the environment give, or what is wrong with it.
+pub fn signature(args: &SignedArgs) -> Result<Signature, String> {
     let reason = args.reason.clone().unwrap_or_default();
     if reason.len() > REASON_BYTES_MAX {
         return Err(format!(

@@ -19,6 +19,7 @@ words! {
         Note => "note",
         CancelBatch => "cancel batch",
         ForgetBatch => "forget batch",
+        Nuke => "nuke",
     }
 }
 
@@ -123,6 +124,9 @@ pub enum Order {
         /// Whether the provider is asked to stop its job as well.
         cancel_remote: bool,
     },
+    /// Everything that the database knew was deleted. Never given to a running process: it stands in
+    /// the emptied database as the trace of what was done.
+    Nuke { recreate_tables: bool },
 }
 
 impl Order {
@@ -139,6 +143,7 @@ impl Order {
             Self::Note { .. } => OrderKind::Note,
             Self::CancelBatch { .. } => OrderKind::CancelBatch,
             Self::ForgetBatch { .. } => OrderKind::ForgetBatch,
+            Self::Nuke { .. } => OrderKind::Nuke,
         }
     }
 
@@ -151,9 +156,11 @@ impl Order {
             | Self::Unskip { which }
             | Self::Prioritize { which, .. } => Some(which.clone()),
             Self::Note { key, text: _ } => Some(Selection::of_key(key.clone())),
-            Self::Pause | Self::Resume | Self::CancelBatch { .. } | Self::ForgetBatch { .. } => {
-                None
-            }
+            Self::Pause
+            | Self::Resume
+            | Self::CancelBatch { .. }
+            | Self::ForgetBatch { .. }
+            | Self::Nuke { .. } => None,
         }
     }
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use actix::Actor;
 use pagemill::actors::state::StateActor;
-use pagemill::actors::state::clearing::{self, LiveBatch};
+use pagemill::actors::state::clearing::{self, LiveBatch, Trace};
 use pagemill::actors::state::copy::{self, CopyError};
 use pagemill::actors::state::messages::*;
 use pagemill::actors::state::open::{OpenError, StateLock, StateOptions};
 use pagemill::actors::state::read::open_as_it_is;
 use pagemill::actors::state::replace::{replace, with_suffix};
-use pagemill::domain::ids::BatchId;
+use pagemill::domain::ids::{BatchId, OrderId};
+use pagemill::domain::order::Signature;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -233,13 +234,19 @@ async fn s1_23_what_would_be_cleared_is_told_and_then_is_cleared() {
     assert!(inventory.remote_files > 0);
     let before = shape(&path);
     let lock = StateLock::take(&path).unwrap();
-    let cleared = clearing::clear(&lock, false).await.unwrap();
+    let cleared = clearing::clear(&lock, false, &trace()).await.unwrap();
     assert_eq!(cleared, inventory.tables);
     let left = copy::examine(&path).unwrap();
     for (table, rows) in &left.tables {
-        assert_eq!(*rows == 0, table != "seaql_migrations", "{table}");
+        // What a new database has, and who emptied this one.
+        let stays = ["seaql_migrations", "streaks", "orders"].contains(&table.as_str());
+        assert_eq!(*rows == 0, !stays, "{table}");
     }
     assert_eq!(shape(&path), before);
+    assert_eq!(number(&path, "SELECT count(*) FROM streaks"), 1);
+    let traced = "SELECT count(*) FROM orders WHERE command = 'nuke' AND by_whom = 'ann'
+                  AND reason = 'a rehearsal' AND answer->>'$.counts.\"rows deleted\"' > 0";
+    assert_eq!(number(&path, traced), 1);
     drop(lock);
     let options = StateOptions {
         path: path.clone(),
@@ -248,6 +255,17 @@ async fn s1_23_what_would_be_cleared_is_told_and_then_is_cleared() {
     let state = StateActor::open(options).await.unwrap().start();
     let run = state.send(start_run()).await.unwrap().unwrap();
     assert_eq!(run.restarts, 0);
+}
+
+fn trace() -> Trace {
+    Trace {
+        id: OrderId::from("o1"),
+        signature: Signature {
+            by: "ann".to_owned(),
+            reason: "a rehearsal".to_owned(),
+        },
+        at: at(500),
+    }
 }
 
 #[actix::test]
@@ -259,7 +277,7 @@ async fn s1_24_tables_made_anew_are_those_of_a_new_database() {
         "CREATE TABLE mine (x); CREATE VIEW seen AS SELECT * FROM pages",
     );
     let lock = StateLock::take(&path).unwrap();
-    clearing::clear(&lock, true).await.unwrap();
+    clearing::clear(&lock, true, &trace()).await.unwrap();
     assert_eq!(shape(&path), shape(&fresh.path));
     let version = "SELECT count(*) FROM seaql_migrations";
     assert_eq!(number(&path, version), number(&fresh.path, version));
@@ -279,7 +297,7 @@ async fn what_is_not_ours_is_not_cleared() {
         "CREATE TABLE precious (x); INSERT INTO precious VALUES (1)",
     );
     let lock = StateLock::take(&path).unwrap();
-    assert!(clearing::clear(&lock, true).await.is_err());
+    assert!(clearing::clear(&lock, true, &trace()).await.is_err());
     assert_eq!(number(&path, "SELECT count(*) FROM precious"), 1);
 }
 

@@ -9,8 +9,11 @@ use sea_orm::{
 
 use super::messages::StateResult;
 use super::open::{OpenError, StateLock, connect_for_clearing, is_ours};
+use super::orders;
 use super::sql::{json_list, number, rows, texts, unsigned};
-use crate::domain::ids::BatchId;
+use crate::domain::ids::{BatchId, OrderId};
+use crate::domain::order::{Effects, Order, Signature};
+use crate::domain::time::Timestamp;
 
 /// A batch that the provider may still work on, and bill.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,12 +109,24 @@ pub enum ClearError {
     State(#[from] super::messages::StateError),
 }
 
+/// Who had the database emptied, when and why, for the one row that stands in it afterwards.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    pub id: OrderId,
+    pub signature: Signature,
+    pub at: Timestamp,
+}
+
 /// Deletes every row of the locked database, or its whole shape, which is then made anew; all of it
 /// or nothing. Gives the rows that went, by table.
-pub async fn clear(lock: &StateLock, recreate: bool) -> Result<Vec<(String, u64)>, ClearError> {
+pub async fn clear(
+    lock: &StateLock,
+    recreate: bool,
+    trace: &Trace,
+) -> Result<Vec<(String, u64)>, ClearError> {
     is_ours(&lock.real).await?;
     let connection = connect_for_clearing(&lock.real).await?;
-    let cleared = emptied(&connection, recreate).await;
+    let cleared = emptied(&connection, recreate, trace).await;
     if cleared.is_ok() {
         // What is left of the file is empty; where it cannot be made small, it is used again.
         for statement in ["VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"] {
@@ -126,6 +141,7 @@ pub async fn clear(lock: &StateLock, recreate: bool) -> Result<Vec<(String, u64)
 async fn emptied(
     connection: &DatabaseConnection,
     recreate: bool,
+    trace: &Trace,
 ) -> StateResult<Vec<(String, u64)>> {
     let options = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
@@ -144,7 +160,29 @@ async fn emptied(
     }
     if recreate {
         recreated(&transaction, &tables).await?;
+    } else {
+        // The only row that a new database has.
+        let first = "INSERT INTO streaks (id, kind, count, barren, since, updated_at)
+                     VALUES (1, '', 0, 0, '', '')";
+        transaction.execute_unprepared(first).await?;
     }
+    let order = Order::Nuke {
+        recreate_tables: recreate,
+    };
+    let mut effects = Effects::default();
+    effects.add(
+        "rows deleted",
+        tables.iter().map(|(_name, rows)| rows).sum(),
+    );
+    orders::place_done(
+        &transaction,
+        &trace.id,
+        &order,
+        &trace.signature,
+        &effects,
+        trace.at,
+    )
+    .await?;
     transaction.commit().await?;
     Ok(tables)
 }

@@ -105,6 +105,19 @@ pub(super) async fn place(
     .await
 }
 
+/// Keeps an order that was carried out already.
+pub(super) async fn place_done(
+    tx: &DatabaseTransaction,
+    id: &OrderId,
+    order: &Order,
+    signature: &Signature,
+    effects: &Effects,
+    at: Timestamp,
+) -> StateResult<()> {
+    place(tx, id, order, signature, at).await?;
+    keep(tx, id, OrderState::Done, effects, None, at).await
+}
+
 /// Keeps an order beside the process that owns the database. This is the one thing that is written
 /// without owning it: a row of its own, which that process then finds.
 pub async fn place_beside(

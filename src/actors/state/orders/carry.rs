@@ -70,7 +70,8 @@ impl Carry<'_> {
             Order::Pause
             | Order::Resume
             | Order::CancelBatch { .. }
-            | Order::ForgetBatch { .. } => Ok(Effects::default()),
+            | Order::ForgetBatch { .. }
+            | Order::Nuke { .. } => Ok(Effects::default()),
         }
     }
 

@@ -37,7 +37,11 @@ pub(super) fn effect_word(order: &Order, stage: PageStage) -> Option<&'static st
         (Order::Prioritize { .. }, _) => "pages with another priority",
         (Order::Note { .. }, _) => "notes written",
         (
-            Order::Pause | Order::Resume | Order::CancelBatch { .. } | Order::ForgetBatch { .. },
+            Order::Pause
+            | Order::Resume
+            | Order::CancelBatch { .. }
+            | Order::ForgetBatch { .. }
+            | Order::Nuke { .. },
             _,
         ) => return None,
     };

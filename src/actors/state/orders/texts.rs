@@ -26,6 +26,7 @@ pub(super) fn arguments(order: &Order) -> String {
             json!({"which": selection_json(which), "priority": priority.as_str()})
         }
         Order::Note { key, text } => json!({"key": key.as_str(), "text": text}),
+        Order::Nuke { recreate_tables } => json!({"recreate_tables": recreate_tables}),
         Order::CancelBatch { batch } => json!({"batch_id": batch.as_str()}),
         Order::ForgetBatch {
             batch,
@@ -85,6 +86,9 @@ pub(super) fn order(thing: &str, kind: OrderKind, arguments: &str) -> StateResul
             OrderKind::Note => Order::Note {
                 key: RecordKey::from(value.get("key")?.as_str()?),
                 text: value.get("text")?.as_str()?.to_owned(),
+            },
+            OrderKind::Nuke => Order::Nuke {
+                recreate_tables: value.get("recreate_tables")?.as_bool()?,
             },
             OrderKind::CancelBatch => Order::CancelBatch { batch: batch()? },
             OrderKind::ForgetBatch => Order::ForgetBatch {
@@ -205,6 +209,9 @@ mod tests {
             Order::Note {
                 key: RecordKey::from("k"),
                 text: "a \"word\"\nor two".into(),
+            },
+            Order::Nuke {
+                recreate_tables: true,
             },
             Order::CancelBatch {
                 batch: batch.clone(),

@@ -31,7 +31,11 @@ pub(super) fn fitting(order: &Order) -> Option<String> {
             )
         }
         Order::Note { .. } => "true".to_owned(),
-        Order::Pause | Order::Resume | Order::CancelBatch { .. } | Order::ForgetBatch { .. } => {
+        Order::Pause
+        | Order::Resume
+        | Order::CancelBatch { .. }
+        | Order::ForgetBatch { .. }
+        | Order::Nuke { .. } => {
             return None;
         }
     };
