@@ -32,6 +32,7 @@ use crate::actors::uploader::transfer::TransferOptions;
 use crate::actors::uploader::{Uploader, UploaderOptions};
 use crate::domain::ids::{RunId, ScopeToken, Sha256Hex};
 use crate::domain::layout::Layout;
+use crate::notices;
 use crate::ports::alert_channel::AlertChannel;
 use crate::ports::batch_api::BatchApi;
 use crate::ports::clock::Clock;
@@ -173,6 +174,11 @@ pub async fn start(
     let upkeep = plan.upkeep.take();
     let upkeep = upkeep.map(|plan| upkeep::Running::start(plan, state.clone(), Rc::clone(&clock)));
     let run = plan.run.clone();
+    notices::RunBegun {
+        run: &run,
+        restarts: started.restarts,
+    }
+    .emit();
     let files = Rc::clone(&world.files);
     let sink = Rc::clone(&world.sink);
     let stages = start_stages(world, plan, &state, &conductor, &root);
@@ -285,6 +291,7 @@ impl Running {
                 RunStatus::Failed
             }
         };
+        notices::RunEnded { run: &run, status }.emit();
         let finish = FinishRun {
             run,
             status,
