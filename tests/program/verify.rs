@@ -331,6 +331,43 @@ fn f06_outputs_that_no_completed_page_stands_for_are_found() {
 }
 
 #[test]
+fn s3_19_outputs_of_other_recipes_and_schemas_are_named() {
+    let mut world = World::new(&WorldOptions {
+        pages: 2,
+        ..WorldOptions::default()
+    });
+    world.run_to(0, &["run"]);
+    world
+        .run_to(0, &["verify", "--recipes"])
+        .assert_says(&["nothing is wrong"]);
+
+    // Another temperature is another recipe; nobody says so unasked.
+    world.set("model.generation_config", "{temperature: 0.9}");
+    let found = world.run_to(0, &["verify", "--recipes", "--json"]).json();
+    let kinds = found["kinds"].as_array().unwrap();
+    assert_eq!(kinds.len(), 1, "{kinds:?}");
+    assert_eq!(kinds[0]["kind"], "output of another recipe");
+    assert_eq!(kinds[0]["count"], 2);
+    let unasked = world.run_to(0, &["verify", "--json"]).json();
+    assert_eq!(unasked["kinds"].as_array().unwrap().len(), 0);
+
+    // A stricter schema that would not have taken what stands there.
+    let plot = Plot::new(&world);
+    let strict =
+        r#"{"type": "object", "required": ["never"], "properties": {"never": {"type": "string"}}}"#;
+    write(
+        &plot.root.join("schemas/page_ocr.v1.json"),
+        strict.as_bytes(),
+    );
+    plot.plant(&format!("UPDATE recipes SET schema = '{strict}'"));
+    assert!(
+        plot.kinds()
+            .iter()
+            .any(|(kind, _)| kind == "output off its schema")
+    );
+}
+
+#[test]
 fn an_output_folder_without_anything_in_it_sends_no_page_again() {
     let (world, _dead) = finished();
     let plot = Plot::new(&world);
