@@ -189,9 +189,7 @@ impl FindingKind {
             Self::OutputMissing | Self::OutputBroken => {
                 "its batch has not settled: let it, then verify again"
             }
-            Self::OutputChanged => {
-                "put the recorded file back; or keep this one with --fix --adopt-changed"
-            }
+            Self::OutputChanged => "put the recorded file back, or --fix --adopt-changed",
             Self::OutputOffSchema => {
                 "it was accepted under another schema; delete it to have the page run again"
             }
