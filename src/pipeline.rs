@@ -47,8 +47,8 @@ pub use start_up::StartError;
 
 use stages::start_stages;
 use start_up::{
-    begin_paused, file_prefix, open_run, prepare_disk, recover_state, refuse_other_keys,
-    refuse_unknown,
+    begin_paused, file_prefix, open_run, prepare_disk, recover_state, refuse_inconsistent,
+    refuse_other_keys, refuse_unknown,
 };
 
 /// What a run needs from the world.
@@ -142,6 +142,7 @@ pub async fn start(
     let clock = Rc::clone(&world.clock);
     recover_state(&state, &*clock).await?;
     refuse_other_keys(&state, &plan.uploader.key_fingerprint).await?;
+    refuse_inconsistent(&state).await?;
     refuse_unknown(&manifests::tidy(&world.sink, &state).await?)?;
     prepare_disk(&world, &state).await?;
     let started = open_run(&plan, &state, &*clock).await?;

@@ -90,6 +90,10 @@ impl<'a> Plot<'a> {
         self.world.start_in(&self.root, &arguments).wait()
     }
 
+    fn start(&self, arguments: &[&str]) -> Ended {
+        self.world.start_in(&self.root, arguments).wait()
+    }
+
     /// The kinds that are found, with their things.
     fn kinds(&self) -> Vec<(String, String)> {
         let found = self.verify(&["--json", "--limit", "1000"]).json();
@@ -328,6 +332,20 @@ fn f06_outputs_that_no_completed_page_stands_for_are_found() {
     age(&temporary);
     stale.assert_repaired("stale temporary file", name);
     assert!(!temporary.exists());
+}
+
+#[test]
+fn s4_26_a_run_does_not_start_on_a_state_that_would_buy_twice() {
+    let world = under_way();
+    let plot = Plot::new(&world);
+    plot.plant("DELETE FROM inflight_records");
+    let refused = plot.start(&["run", "--once"]);
+    refused.assert_code(1);
+    refused.assert_says(&["the state is not consistent", "pagemill verify"]);
+    let creates = world.ledger().creates_seen;
+    let fixed = plot.verify(&["--fix", "--yes"]);
+    fixed.assert_code(0);
+    assert_eq!(world.ledger().creates_seen, creates);
 }
 
 #[test]
