@@ -63,7 +63,7 @@ pub fn condition(selection: &Selection, parameter: usize) -> Condition {
 }
 
 /// The part of the key that all pages of a selection share.
-fn prefix(selection: &Selection) -> Option<String> {
+pub fn prefix(selection: &Selection) -> Option<String> {
     let mut levels = Vec::new();
     loop {
         let mut choices = selection.choices.iter();

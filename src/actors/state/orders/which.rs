@@ -3,22 +3,32 @@
 use sea_orm::ConnectionTrait;
 
 use crate::actors::state::messages::StateResult;
-use crate::actors::state::selection::condition;
+use crate::actors::state::selection::{condition, prefix};
 use crate::actors::state::sql::{signed, text, texts};
 use crate::domain::ids::RecordKey;
 use crate::domain::order::Order;
 
 /// What else must be true of a page, beside being meant, for the order to do something with it;
 /// `p` is the page.
+///
+/// Where keys are named or stand together they find the pages, and the stage is only looked at; else the
+/// index on the stage does.
 pub(super) fn fitting(order: &Order) -> Option<String> {
+    let which = order.which()?;
+    let finds_by_key = !which.keys.is_empty() || prefix(&which).is_some();
+    let stage = if finds_by_key { "+p.stage" } else { "p.stage" };
+    condition_of(order).map(|sql| sql.replace("p.stage", stage))
+}
+
+fn condition_of(order: &Order) -> Option<String> {
     let sql = match order {
         Order::ClearFailures {
             done_only: true, ..
         } => "p.stage = 'completed' \
              AND EXISTS (SELECT 1 FROM failure_counts AS c WHERE c.record_key = p.record_key)"
             .to_owned(),
-        Order::ClearFailures { .. } => "(p.stage IN ('dead','review') \
-             OR EXISTS (SELECT 1 FROM failure_counts AS c WHERE c.record_key = p.record_key))"
+        Order::ClearFailures { .. } => "p.record_key IN (SELECT record_key FROM failure_counts \
+             UNION SELECT record_key FROM pages WHERE stage IN ('dead','review'))"
             .to_owned(),
         Order::Redo { .. } => "p.stage = 'completed'".to_owned(),
         Order::Skip { .. } => "p.stage IN ('discovered','uploaded','dead','review')".to_owned(),
