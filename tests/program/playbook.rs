@@ -316,3 +316,140 @@ fn s1_33_playbook_observability_the_tables_and_views_answer_plain_sql() {
     assert!(markdown.contains("retry 1 of 1"), "s1_28: {markdown}");
     assert!(markdown.contains("maxed"), "s0_38: {markdown}");
 }
+
+/// The tables, indexes and views of a database, with how they are made.
+fn shape(world: &World) -> Vec<Vec<String>> {
+    world.rows("SELECT type, name, sql FROM sqlite_master ORDER BY type, name")
+}
+
+#[test]
+fn s1_24_playbook_maintenance_recreated_tables_are_those_of_a_fresh_database() {
+    let fresh = World::new(&WorldOptions::default());
+    fresh.run_to(0, &["run"]);
+    let world = dead_letters();
+    let before = database_bytes(&world);
+    world
+        .run_to(0, &["nuke", "--recreate-tables", "--dry-run"])
+        .assert_says(&["failure_logs", "nothing was changed"]);
+    world
+        .run_to(2, &["nuke", "--confirm", "--recreate-tables"])
+        .assert_says(&["nothing was deleted"]);
+    assert_eq!(database_bytes(&world), before);
+    world.run_to(0, &["nuke", "--confirm", "--recreate-tables", "--yes"]);
+    assert_eq!(shape(&world), shape(&fresh));
+    assert_eq!(world.number("SELECT count(*) FROM failure_counts"), 0);
+}
+
+#[test]
+fn s1_38_playbook_counts_of_done_pages_are_pruned_and_nothing_runs_again() {
+    let world = World::new(&WorldOptions {
+        books: 4,
+        pages: 2,
+        faults: "pages: [{key: '*:2', kind: invalid_json, times: 1}]",
+        settings: &[("breaker.pilot_pages", "0")],
+        ..WorldOptions::default()
+    });
+    world.run_to(0, &["run"]);
+    let counts = "SELECT count(*) FROM failure_counts";
+    assert_eq!(world.number(counts), 4);
+    let requests = world.ledger().requests_by_key;
+
+    let some = ["clear-failures", "--completed", "--states", "S1"];
+    let before = database_bytes(&world);
+    world.run_to(0, &[&some[..], &["--dry-run"]].concat());
+    assert_eq!(database_bytes(&world), before);
+    world.run_to(0, &[&some[..], &["--yes"]].concat());
+    assert_eq!(world.number(counts), 3);
+    world.run_to(0, &["clear-failures", "--completed", "--all", "--yes"]);
+    assert_eq!(world.number(counts), 0);
+
+    world.run_to(0, &["run"]);
+    assert_eq!(world.ledger().requests_by_key, requests);
+    assert_eq!(world.number("SELECT count(*) FROM failure_logs"), 4);
+    world.run_to(0, &["verify"]);
+}
+
+/// The log lines of a child.
+fn log(ended: &Ended) -> Vec<serde_json::Value> {
+    let lines = ended.err.lines().filter(|line| line.starts_with('{'));
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn s1_30_playbook_logs_tell_state_changes_at_info() {
+    let world = World::new(&WorldOptions {
+        books: 2,
+        pages: 2,
+        ..WorldOptions::default()
+    });
+    let ended = world.run_to(0, &["run", "--log-format", "json"]);
+    let lines = log(&ended);
+    // Two pages of each book, one after the other: two batches with the whole life of each.
+    let batches = world.rows("SELECT batch_id FROM submissions");
+    for batch in batches.iter().flatten() {
+        let of_batch = lines.iter().filter(|line| line["batch.id"] == **batch);
+        let said: Vec<&str> = of_batch
+            .inspect(|line| assert_eq!(line["level"], "INFO", "{line}"))
+            .map(|line| line["message"].as_str().unwrap())
+            .collect();
+        let life = [
+            "batch planned",
+            "batch submitted",
+            "results offered",
+            "results fetched",
+            "batch settled",
+        ];
+        assert_eq!(said, life);
+    }
+    let others = lines.iter().filter(|line| line["batch.id"].is_null());
+    for line in others {
+        assert_eq!(line["message"], "labels scanned", "{line}");
+    }
+}
+
+#[test]
+fn s1_32_playbook_what_broke_is_told_with_its_chain_of_causes() {
+    let world = World::new(&WorldOptions {
+        faults: "create_500: {rate: 1, at_most: 1}
+pages: [{key: '*', kind: invalid_json, times: 1}]",
+        settings: &[
+            ("breaker.pilot_pages", "1"),
+            ("breaker.pilot_accept_percent", "100"),
+        ],
+        ..WorldOptions::default()
+    });
+    let ended = world.run_to(75, &["run", "--log-format", "json", "--log-level", "warn"]);
+    let lines = log(&ended);
+    let told = |message: &str| {
+        let mut told = lines.iter().filter(|line| line["message"] == message);
+        told.next()
+            .unwrap_or_else(|| panic!("{message}: {}", ended.err))
+    };
+    let (page, batch) = (
+        key(0, 1),
+        &world.rows("SELECT batch_id FROM submissions")[0][0],
+    );
+    let refused = told("create was not answered with a job");
+    assert_eq!(refused["batch.id"], **batch);
+    let reason = refused["reason"].as_str().unwrap();
+    assert!(reason.starts_with("create a batch: HTTP 500"), "{reason}");
+    let rejected = told("answer rejected");
+    assert_eq!(rejected["page.key"], page.as_str());
+    assert_eq!(rejected["error"], "JSONDecodeError");
+    let reason = rejected["reason"].as_str().unwrap();
+    assert!(reason.starts_with("not JSON: "), "{reason}");
+    let halted = told("submission is halted; collection goes on");
+    assert_eq!(halted["level"], "ERROR");
+    assert!(
+        halted["remedy"]
+            .as_str()
+            .unwrap()
+            .contains("pagemill resume")
+    );
+    // The table has the same words, and the answer that they are about.
+    let row = &world.rows("SELECT error_message, raw_response_text FROM failure_logs")[0];
+    assert_eq!(row[0], reason);
+    assert!(row[1].contains(&page), "{}", row[1]);
+}
