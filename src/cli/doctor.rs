@@ -20,7 +20,8 @@ Examples:
   pagemill doctor --offline       only what is on this machine; opens no socket
   pagemill doctor --json          for a supervisor or a script
 
-Exit codes: 0 fit, perhaps with warnings; 1 something would fail; 78 the configuration would.")]
+Exit codes: 0 fit, perhaps with warnings; 1 something would fail; 78 the
+configuration would.")]
 pub struct DoctorArgs {
     /// Print JSON (version 1) instead of text
     #[arg(long)]

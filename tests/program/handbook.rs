@@ -360,6 +360,39 @@ fn every_step_of_the_playbook_is_a_command_and_has_a_test() {
 }
 
 #[test]
+fn the_architecture_names_every_rule_every_port_and_every_message() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let named: BTreeSet<String> = spans(&text).into_iter().collect();
+    let mut wanted = BTreeSet::new();
+    for room in ["domain", "decide", "ports"] {
+        for entry in fs::read_dir(root().join("src").join(room)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.ends_with(".rs") && name != "mod.rs" {
+                wanted.insert(name);
+            }
+        }
+    }
+    let messages = root().join("src/actors/state/messages");
+    let parts = fs::read_dir(&messages).unwrap();
+    let mut files: Vec<PathBuf> = parts.map(|entry| entry.unwrap().path()).collect();
+    files.push(messages.with_extension("rs"));
+    for file in files {
+        let text = fs::read_to_string(file).unwrap();
+        let blocks = text.split("\nmessages! {\n").skip(1);
+        let blocks = blocks.filter_map(|block| block.split("\n}").next());
+        let lines = blocks
+            .flat_map(str::lines)
+            .filter_map(|line| line.strip_prefix("    "));
+        let names = lines.filter_map(|line| Some(line.split_once(" {")?.0));
+        let names = names.filter(|name| name.starts_with(char::is_uppercase));
+        wanted.extend(names.map(str::to_owned));
+    }
+    let missing: Vec<String> = wanted.difference(&named).cloned().collect();
+    assert_none("these are not named", &missing);
+    assert!(wanted.contains("CarryOut"), "{wanted:?}");
+}
+
+#[test]
 fn a_command_that_does_not_exist_is_seen() {
     let program = {
         let mut program = Cli::command();

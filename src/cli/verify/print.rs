@@ -82,7 +82,7 @@ fn print_json(value: &Value, out: &mut impl Write) -> io::Result<()> {
 
 fn looked(found: &Outcome, out: &mut impl Write) -> io::Result<()> {
     let text = format!(
-        "verified {} pages with {} events, {} batches, {} outputs, {} raw result files in {}",
+        "verified {} pages, {} events, {} batches, {} outputs, {} raw result files in {}",
         words::count(found.looked.pages),
         words::count(found.looked.events),
         words::count(found.looked.batches),
