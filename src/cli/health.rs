@@ -181,7 +181,8 @@ fn print(
         ),
         _ => "nothing has run yet".to_owned(),
     };
-    writeln!(out, "{}  {words}", screen.good("healthy"))
+    write!(out, "{}  ", screen.good("healthy"))?;
+    screen.paragraph("healthy  ".len(), &words, out)
 }
 
 fn as_json(findings: &Findings, healthy: bool, now: Timestamp) -> Value {

@@ -64,7 +64,7 @@ Examples:
   pagemill run --dry-run         say what a run would do; opens no socket
   pagemill run --limit 20        try it on twenty pages
   pagemill run                   work until nothing is left to do
-  pagemill pause                 send nothing more for now; resume ends it
+  pagemill pause                 send nothing more until resumed
   # watch
   pagemill status                how far it is, and what keeps it; beside a run
   pagemill health                is anything wrong? the exit code says it
