@@ -4,14 +4,14 @@
 
 use std::time::Duration;
 
-use crate::actors::state::messages::{DeleteOutcome, LineCounts, ResumedBy};
+use crate::actors::state::messages::{DeleteOutcome, LineCounts, ResumedBy, RunStatus};
 use crate::decide::pack::Stopped;
 use crate::domain::alert::{Alert, AlertEvent, Channel};
 use crate::domain::attempt::Tally;
 use crate::domain::batch::{AbandonCode, BatchEvent};
 use crate::domain::failure::ErrorType;
 use crate::domain::halt::HaltReason;
-use crate::domain::ids::{BatchId, OrderId, RecordKey, RemoteName};
+use crate::domain::ids::{BatchId, OrderId, RecordKey, RemoteName, RunId};
 use crate::domain::image::ImageFault;
 use crate::domain::order::OrderKind;
 use crate::domain::period::PeriodKind;
@@ -41,6 +41,14 @@ macro_rules! notices {
 }
 
 notices! {
+    /// A process took up a run.
+    RunBegun<'a> { run: &'a RunId, restarts: u32 }
+    info "run taken up" { run.id = %run, restarts }
+
+    /// A process let go of a run.
+    RunEnded<'a> { run: &'a RunId, status: RunStatus }
+    info "run let go of" { run.id = %run, run.status = %status }
+
     /// A look at the tree is over.
     ScanDone { pages: u64, oddities: u64 }
     info "labels scanned" { pages, oddities }
@@ -198,8 +206,8 @@ notices! {
     info "files that an earlier process had left unfinished are removed" { files }
 
     /// A page's answer that is not usable.
-    PageRejected<'a> { key: &'a RecordKey, error: ErrorType, message: &'a str }
-    warn "answer rejected" { page.key = %key, error = %error, reason = message }
+    PageRejected<'a> { batch: &'a BatchId, key: &'a RecordKey, error: ErrorType, message: &'a str }
+    warn "answer rejected" { batch.id = %batch, page.key = %key, error = %error, reason = message }
 
     /// Every page of a batch has its outcome.
     BatchSettled<'a> { batch: &'a BatchId, model: &'a str, took: Duration, tally: Tally, lines: LineCounts }

@@ -32,6 +32,7 @@ use crate::actors::uploader::transfer::TransferOptions;
 use crate::actors::uploader::{Uploader, UploaderOptions};
 use crate::domain::ids::{RunId, ScopeToken, Sha256Hex};
 use crate::domain::layout::Layout;
+use crate::notices;
 use crate::ports::alert_channel::AlertChannel;
 use crate::ports::batch_api::BatchApi;
 use crate::ports::clock::Clock;
@@ -46,8 +47,8 @@ pub use start_up::StartError;
 
 use stages::start_stages;
 use start_up::{
-    begin_paused, file_prefix, open_run, prepare_disk, recover_state, refuse_other_keys,
-    refuse_unknown,
+    begin_paused, file_prefix, open_run, prepare_disk, recover_state, refuse_inconsistent,
+    refuse_other_keys, refuse_unknown,
 };
 
 /// What a run needs from the world.
@@ -141,6 +142,7 @@ pub async fn start(
     let clock = Rc::clone(&world.clock);
     recover_state(&state, &*clock).await?;
     refuse_other_keys(&state, &plan.uploader.key_fingerprint).await?;
+    refuse_inconsistent(&state).await?;
     refuse_unknown(&manifests::tidy(&world.sink, &state).await?)?;
     prepare_disk(&world, &state).await?;
     let started = open_run(&plan, &state, &*clock).await?;
@@ -173,6 +175,11 @@ pub async fn start(
     let upkeep = plan.upkeep.take();
     let upkeep = upkeep.map(|plan| upkeep::Running::start(plan, state.clone(), Rc::clone(&clock)));
     let run = plan.run.clone();
+    notices::RunBegun {
+        run: &run,
+        restarts: started.restarts,
+    }
+    .emit();
     let files = Rc::clone(&world.files);
     let sink = Rc::clone(&world.sink);
     let stages = start_stages(world, plan, &state, &conductor, &root);
@@ -285,6 +292,7 @@ impl Running {
                 RunStatus::Failed
             }
         };
+        notices::RunEnded { run: &run, status }.emit();
         let finish = FinishRun {
             run,
             status,

@@ -194,31 +194,49 @@ async fn list(
         writeln!(out, "no batches")?;
         return Ok(exit::DONE);
     }
-    let headings = [
+    print_list(&found, Screen::of_stdout(), now, out)?;
+    screen::more(found.len() as u64, total, "--limit N", out)?;
+    Ok(exit::DONE)
+}
+
+/// The width from which a list of batches shows the names of their jobs.
+const WIDE: u16 = 120;
+
+fn print_list(
+    found: &[BatchRow],
+    screen: Screen,
+    now: Timestamp,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
+    let mut headings = vec![
         ("batch", Side::Left),
         ("state", Side::Left),
         ("pages", Side::Right),
         ("age", Side::Right),
-        ("job", Side::Left),
         ("provider says", Side::Left),
     ];
-    let mut columns = Columns::new(Screen::of_stdout(), &headings);
-    for row in &found {
-        columns.row(&[
+    let is_wide = screen.width >= WIDE;
+    if is_wide {
+        headings.push(("job", Side::Left));
+    }
+    let mut columns = Columns::new(screen, &headings);
+    for row in found {
+        let age = now.since(row.submitted_at.unwrap_or(row.created_at));
+        let mut texts = vec![
             row.batch.to_string(),
             state_words(row),
             words::count(row.members),
-            words::span(now.since(row.submitted_at.unwrap_or(row.created_at))),
-            row.remote
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
+            words::span(age),
             row.remote_state.clone().unwrap_or_default(),
-        ]);
+        ];
+        if is_wide {
+            let job = row.remote.as_ref();
+            texts.push(job.map(ToString::to_string).unwrap_or_default());
+        }
+        columns.row(&texts);
     }
-    columns.print(out)?;
-    screen::more(found.len() as u64, total, "--limit N", out)?;
-    Ok(exit::DONE)
+    columns.keep_whole(0);
+    columns.print(out)
 }
 
 fn state_words(row: &BatchRow) -> String {

@@ -15,7 +15,7 @@ use crate::actors::state::read;
 use crate::adapters::filesystem::Filesystem;
 use crate::adapters::system_clock;
 use crate::domain::finding::Severity;
-use crate::domain::ids::RecordKey;
+use crate::domain::ids::{RecipeHash, RecordKey};
 use crate::domain::time::Timestamp;
 use crate::pipeline::from_settings;
 use crate::prompt::Validator;
@@ -39,6 +39,7 @@ Examples:
   pagemill verify --fix --dry-run    say what would be repaired, and how
   pagemill verify --fix              repair what is safe, after asking
   pagemill verify --fix --restore    bring lost outputs back without paying again
+  pagemill verify --recipes          name the outputs that another recipe made
   pagemill verify --json | jq '.kinds[] | {kind, count}'
 
 Exit codes: 0 nothing is wrong (notes may be left); 1 something is; 5 --fix
@@ -60,6 +61,9 @@ pub struct VerifyArgs {
     /// of sending their pages again
     #[arg(long, requires = "fix")]
     pub restore: bool,
+    /// Also name the outputs that another recipe made: another prompt, schema, model or parameters
+    #[arg(long)]
+    pub recipes: bool,
     /// How many findings of each kind are shown
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub limit: u32,
@@ -75,6 +79,8 @@ pub struct Look<'a> {
     files: &'a Filesystem,
     /// What outputs are held to today.
     schema: Arc<Validator>,
+    /// Today's recipe, where outputs of others are asked for.
+    recipe: Option<RecipeHash>,
     /// Whether nobody else can be at work on the state.
     locked: bool,
     adopt_changed: bool,
@@ -127,6 +133,7 @@ pub async fn run(common: &Common, args: &VerifyArgs, out: &mut impl Write) -> an
         connection: &connection,
         files: &from_settings::filesystem(settings),
         schema: Arc::clone(&recipe.validator),
+        recipe: args.recipes.then(|| recipe.hash.clone()),
         locked: args.fix,
         adopt_changed: args.adopt_changed,
         restore: args.restore,

@@ -53,6 +53,8 @@ words! {
         OutputChanged => "output changed",
         /// The recorded file does not pass the schema of its recipe.
         OutputOffSchema => "output off its schema",
+        /// An output was made with another prompt, schema, model or parameters than today's.
+        OutputOfOtherRecipe => "output of another recipe",
         /// A file that cannot be read.
         OutputUnreadable => "output unreadable",
         /// A valid file of a page that does not count as done.
@@ -107,6 +109,7 @@ impl FindingKind {
         match self {
             Self::OutputInFlight
             | Self::OutputOffSchema
+            | Self::OutputOfOtherRecipe
             | Self::RawMissing
             | Self::RawWithoutBatch
             | Self::ExportBehind
@@ -162,6 +165,7 @@ impl FindingKind {
                 "left alone as long as its batch may need it: let the batch settle, then verify \
                  again; what is of no batch is kept as a trace"
             }
+            Self::OutputOfOtherRecipe => "it stays as it is; `pagemill redo` runs its page again",
             Self::HeldByClosedBatch => "verify again once nothing of it is in flight",
             Self::BatchStatusDiffers | Self::BatchCountsDiffer | Self::AttemptPending => {
                 "compare with the raw results and the report of the batch; nothing depends on it"
@@ -185,9 +189,7 @@ impl FindingKind {
             Self::OutputMissing | Self::OutputBroken => {
                 "its batch has not settled: let it, then verify again"
             }
-            Self::OutputChanged => {
-                "put the recorded file back; or keep this one with --fix --adopt-changed"
-            }
+            Self::OutputChanged => "put the recorded file back, or --fix --adopt-changed",
             Self::OutputOffSchema => {
                 "it was accepted under another schema; delete it to have the page run again"
             }

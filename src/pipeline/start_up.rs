@@ -8,8 +8,8 @@ use crate::actors::activity::answered;
 use crate::actors::blocking::sha256;
 use crate::actors::state::StateActor;
 use crate::actors::state::messages::{
-    ApplyRecovery, BatchRow, Halt, ListBatches, ListInterrupted, RecipeRow, RunStarted, StartRun,
-    StateError, Summarize,
+    ApplyRecovery, BatchRow, CheckLive, Halt, ListBatches, ListInterrupted, RecipeRow, RunStarted,
+    StartRun, StateError, Summarize,
 };
 use crate::decide::recover;
 use crate::domain::batch::BatchStage;
@@ -34,6 +34,11 @@ pub enum StartError {
         theirs: String,
         ours: String,
     },
+    #[error(
+        "the state is not consistent, and nothing is sent on such ground: {first}. \
+         See `pagemill verify`; its --fix repairs what is safe"
+    )]
+    Inconsistent { first: String },
     #[error(
         "{batches} batches were sent that this database does not know ({first} and so on): it was \
          lost, or put back from an old copy, and their pages would be paid for again. Bring it up \
@@ -78,6 +83,14 @@ pub(super) async fn refuse_other_keys(
             theirs: row.key_fingerprint.to_string(),
             ours: ours.to_string(),
         }),
+    }
+}
+
+/// What is in flight must be what the rows say, or pages would be bought twice.
+pub(super) async fn refuse_inconsistent(state: &Addr<StateActor>) -> Result<(), StartError> {
+    match answered(state.send(CheckLive {}).await)?.into_iter().next() {
+        None => Ok(()),
+        Some(first) => Err(StartError::Inconsistent { first }),
     }
 }
 

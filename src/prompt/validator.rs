@@ -94,6 +94,22 @@ mod tests {
     }
 
     #[test]
+    fn s4_29_a_word_outside_its_list_is_told_with_the_list() {
+        let schema = json!({"type": "object", "properties": {
+            "kind": {"enum": ["map", "text"]}, "version": {"const": 1},
+        }});
+        check(&schema, &json!({"kind": "map", "version": 1}), &[]);
+        check(
+            &schema,
+            &json!({"kind": "photo", "version": 2}),
+            &[
+                "at /kind: \"photo\" is not one of \"map\" or \"text\"",
+                "at /version: 1 was expected",
+            ],
+        );
+    }
+
+    #[test]
     fn faults_are_bounded_in_number_and_length() {
         let schema = json!({"type": "array", "items": {"type": "integer"}});
         let instance = Value::Array(vec![json!("é".repeat(1_000)); 50]);

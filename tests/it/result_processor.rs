@@ -493,6 +493,22 @@ async fn f26_p8_results_whose_copy_on_disk_is_not_whole_are_fetched_again() {
 }
 
 #[actix::test]
+async fn s2_31_a_page_whose_answer_failed_is_not_ready_before_its_delay() {
+    let mut sandbox = Sandbox::new().await;
+    sandbox.plan.processor.rules.retry_delay = Duration::from_secs(300);
+    sandbox.start_run().await;
+    let keys = [sandbox.tree.add("book", 10)];
+    sandbox.register(&keys).await;
+    let mut scene = Scene::on(sandbox);
+    scene.judge(lines(&[said("book:10", "no JSON")])).await;
+    assert_eq!(scene.stages().await, [("book:10".to_owned(), "discovered")]);
+    scene.sandbox.clock.advance(Duration::from_secs(299));
+    assert_eq!(scene.sandbox.claim(10).await, []);
+    scene.sandbox.clock.advance(Duration::from_secs(1));
+    assert_eq!(scene.sandbox.claim(10).await.len(), 1);
+}
+
+#[actix::test]
 async fn p7_a_page_over_its_retries_is_dead_and_not_sent_again() {
     let mut scene = Scene::new(1).await;
     for failures in 1..=3 {

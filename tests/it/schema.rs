@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use actix::Actor;
 use entity::prelude::*;
 use migration::{Migrator, MigratorTrait};
-use pagemill::actors::state::messages::StateError;
+use pagemill::actors::state::StateActor;
+use pagemill::actors::state::messages::{Close, StateError};
+use pagemill::actors::state::open::StateOptions;
 use pagemill::actors::state::rows::{PageRow, batch_state};
 use pagemill::domain::failure::ErrorType;
 use pagemill::domain::page::PageStage;
@@ -14,7 +17,7 @@ use sea_orm::{
 };
 use tempfile::TempDir;
 
-use crate::kit::state_world::{World, ask};
+use crate::kit::state_world::{World, ask, beside};
 
 pub async fn migrated() -> (TempDir, DatabaseConnection) {
     let folder = TempDir::new().unwrap();
@@ -58,6 +61,63 @@ fn migrations_stand_in_the_order_of_their_names() {
     sorted.sort();
     sorted.dedup();
     assert_eq!(names, sorted);
+}
+
+#[actix::test]
+async fn s3_42_a_database_of_an_older_program_opens_with_every_row_it_had() {
+    // As many migrations as there were before operators had orders.
+    const OLD: u32 = 3;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("state.db");
+    let url = format!("sqlite://{}?mode=rwc", path.display());
+    let db = sea_orm::Database::connect(url).await.unwrap();
+    Migrator::up(&db, Some(OLD)).await.unwrap();
+    for sql in [
+        "INSERT INTO recipes VALUES ('r', 'page_ocr', 'Read it', NULL, '{}', 'gemini', '{}', 'then')",
+        "INSERT INTO runs (run_id, status, recipe_hash, scope, config_snapshot, config_sha256,
+             started_at, created_at, updated_at)
+         VALUES ('old', 'stopped', 'r', 's', '', '', 'then', 'then', 'then')",
+        "INSERT INTO pages (record_key, book, levels, page_number, stage, output_sha256,
+             output_bytes, created_at, updated_at)
+         VALUES ('a:1', 'a', '[\"a\",\"1\"]', 1, 'completed', 'sha', 1, 'then', 'then')",
+        "INSERT INTO page_events (record_key, at, to_stage, event)
+         VALUES ('a:1', 'then', 'discovered', 'seen')",
+        "INSERT INTO failure_logs (record_key, batch_id, attempt_number, error_type,
+             error_message, error_traceback, counted, created_at)
+         VALUES ('a:1', '', 1, 'ApiError', 'm', 'm', 0, 'then')",
+        "INSERT INTO halts (reason, message, times, since, updated_at)
+         VALUES ('key', 'refused', 2, 'then', 'then')",
+    ] {
+        db.execute_unprepared(sql).await.unwrap();
+    }
+    let held = async |db: &DatabaseConnection| {
+        let mut held = Vec::new();
+        for sql in [
+            "SELECT prompt_template || model FROM recipes",
+            "SELECT run_id || status || recipe_hash FROM runs",
+            "SELECT record_key || stage || output_sha256 FROM pages",
+            "SELECT record_key || event FROM page_events",
+            "SELECT record_key || error_type FROM failure_logs",
+            "SELECT reason || message || times FROM halts WHERE cleared_at IS NULL",
+        ] {
+            held.extend(ask(db, sql).await);
+        }
+        held
+    };
+    let before = held(&db).await;
+    assert_eq!(before.len(), 6);
+    db.close().await.unwrap();
+    let options = StateOptions {
+        path: path.clone(),
+        unlock_behind_dead: false,
+    };
+    let state = StateActor::open(options).await.unwrap().start();
+    let db = beside(&path).await;
+    assert_eq!(held(&db).await, before);
+    let versions = "SELECT count(*) || '' FROM seaql_migrations";
+    let all = Migrator::migrations().len();
+    assert_eq!(ask(&db, versions).await, [all.to_string()]);
+    state.send(Close {}).await.unwrap().unwrap();
 }
 
 /// The columns that an entity names, with what keys it.
@@ -297,6 +357,29 @@ async fn checks_and_rows_refuse_the_same_submissions() {
 }
 
 #[actix::test]
+async fn s4_03_columns_of_json_take_nothing_else() {
+    let world = World::new().await;
+    world.collect("b1", [1]).await;
+    for (table, column) in [
+        ("recipes", "generation_config"),
+        ("runs", "totals"),
+        ("pages", "levels"),
+        ("page_events", "details"),
+        ("submissions", "extra_jobs"),
+        ("attempts", "parameters"),
+    ] {
+        let set = |value: &str| format!("UPDATE {table} SET {column} = '{value}'");
+        let refused = world.db.execute_unprepared(&set("{a")).await;
+        let fault = refused.unwrap_err().to_string();
+        assert!(fault.contains("CHECK constraint"), "{table}: {fault}");
+        let taken = world.db.execute_unprepared(&set("{\"a\": 1}")).await;
+        assert!(taken.is_ok(), "{table}: {taken:?}");
+        let read = format!("SELECT {column}->>'a' FROM {table}");
+        assert!(!ask(&world.db, &read).await.is_empty(), "{table}");
+    }
+}
+
+#[actix::test]
 async fn words_of_the_tables_are_the_words_of_the_domain() {
     let (_folder, db) = migrated().await;
     let tables = objects(&db).await.join("\n");
@@ -353,7 +436,8 @@ async fn no_recurring_question_scans_the_pages() {
                 || step.contains("CONSTANT ROW")
                 || step.ends_with("INDEX remote_files_deleting")
                 || step.ends_with("INDEX alerts_open")
-                || step.ends_with("INDEX orders_open");
+                || step.ends_with("INDEX orders_open")
+                || step.ends_with("INDEX sqlite_autoindex_inflight_records_1");
             let scans_a_table = step.starts_with("SCAN") && !walks_a_list && !walks_few;
             assert!(!scans_a_table, "{name}:\n{plan}");
             assert!(!step.contains("AUTOMATIC"), "{name}:\n{plan}");

@@ -359,6 +359,77 @@ async fn pages_are_claimed_best_first_and_only_when_due_and_in_scope() {
 }
 
 #[actix::test]
+async fn s2_21_pages_that_are_claimed_by_many_at_once_are_claimed_once() {
+    let world = World::new().await;
+    world.register(1..=40).await;
+    let claims = (0..16).map(|_| world.tell(claim(3, 1)));
+    let answers = join_all(claims).await;
+    let claimed = answers.into_iter().flat_map(|claim| claim.unwrap().pages);
+    let mut claimed: Vec<RecordKey> = claimed.map(|page| page.key).collect();
+    assert_eq!(claimed.len(), 40);
+    claimed.sort_unstable();
+    claimed.dedup();
+    assert_eq!(claimed.len(), 40, "no page twice");
+    assert_eq!(world.tell(claim(3, 1)).await, Ok(Claimed::default()));
+}
+
+#[actix::test]
+async fn s2_11_each_step_of_a_page_brings_its_own_sentence_and_time() {
+    let world = World::new().await;
+    let now = "SELECT status || ' @ ' || updated_at FROM pages WHERE page_number = 1";
+    let mut said = Vec::new();
+    world.register([1]).await;
+    said.push(world.one(now).await);
+    world.tell(claim(1, 10)).await.unwrap();
+    said.push(world.one(now).await);
+    let upload = record_uploads(vec![uploaded(1, 20)], 20);
+    world.tell(upload).await.unwrap();
+    said.push(world.one(now).await);
+    world.tell(plan("b1", keys([1]), 100)).await.unwrap();
+    said.push(world.one(now).await);
+    world.tell(spooled("b1", [1])).await.unwrap();
+    let begin = BeginSubmit {
+        batch: batch("b1"),
+        at: at(210),
+    };
+    world.tell(begin).await.unwrap();
+    let remote = RemoteName::from("batches/b1");
+    let accepted_there = BatchEvent::SubmitAccepted { remote };
+    world
+        .tell(record_submit("b1", accepted_there))
+        .await
+        .unwrap();
+    world.ready("b1").await;
+    world.tell(collect("b1")).await.unwrap();
+    said.push(world.one(now).await);
+    world.tell(verdicts("b1", vec![accepted(1)])).await.unwrap();
+    said.push(world.one(now).await);
+    let sentences = said.iter().map(|line| line.split(" @ ").next().unwrap());
+    let mut sentences: Vec<&str> = sentences.collect();
+    assert!(sentences.iter().all(|sentence| !sentence.is_empty()));
+    let times = said.iter().map(|line| line.split(" @ ").nth(1).unwrap());
+    let times: Vec<&str> = times.collect();
+    assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{said:?}");
+    sentences.sort_unstable();
+    sentences.dedup();
+    assert_eq!(sentences.len(), 6, "{said:?}");
+}
+
+#[actix::test]
+async fn s4_37_more_pages_than_a_statement_has_parameters_move_in_one_message() {
+    // What SQLite binds at most, and one more.
+    const PAGES: u32 = 32_767;
+    let world = World::new().await;
+    world.register(1..=PAGES).await;
+    let claimed = world.tell(claim(u64::from(PAGES), 1)).await.unwrap();
+    assert_eq!(claimed.pages.len(), PAGES as usize);
+    let moved = "SELECT count(*) FROM pages WHERE stage = 'uploading'";
+    assert_eq!(world.one(moved).await, PAGES.to_string());
+    let told = "SELECT count(*) FROM page_events WHERE event = 'upload_started'";
+    assert_eq!(world.one(told).await, PAGES.to_string());
+}
+
+#[actix::test]
 async fn p10_a_file_too_old_for_a_batch_is_sent_back_and_deleted() {
     let world = World::new().await;
     world.upload([1]).await;

@@ -73,6 +73,133 @@ fn all_done_is_0_and_a_second_run_is_0_at_once() {
 }
 
 #[test]
+fn s2_03_a_second_run_sends_no_request_at_all() {
+    let world = small();
+    world.run_to(0, &["run"]);
+    let (sent, outputs) = (
+        world.ledger().requests_by_endpoint,
+        contents(&world.root().join("dataset/output_results")),
+    );
+    assert!(!sent.is_empty());
+    let said = world.run_to(0, &["run", "--json"]).json();
+    assert_eq!(said["exit_code"], 0);
+    assert_eq!(world.ledger().requests_by_endpoint, sent);
+    assert_eq!(
+        contents(&world.root().join("dataset/output_results")),
+        outputs
+    );
+}
+
+#[test]
+fn s3_10_a_restart_finds_the_sets_of_pages_as_the_killed_process_left_them() {
+    let dead = key(0, 2);
+    let faults = format!("pages: [{{key: '{dead}', kind: invalid_schema, times: always}}]");
+    let mut world = World::new(&WorldOptions {
+        books: 2,
+        pages: 3,
+        faults: &faults,
+        latency_ms: 1_500,
+        settings: &[
+            ("execution.max_retries", "0"),
+            ("execution.on_dead_predecessor", "block"),
+        ],
+        ..WorldOptions::default()
+    });
+    let sets = |world: &World| world.rows("SELECT stage, record_key FROM pages ORDER BY 1, 2");
+    let mut running = world.start(&["run"]);
+    running.wait_until("pages are done, dead and in a live batch", || {
+        let stages = "SELECT count(DISTINCT stage) FROM pages AS p LEFT JOIN submissions AS s
+                      USING (batch_id) WHERE p.stage IN ('completed', 'dead')
+                      OR (p.stage = 'batched' AND s.state = 'submitted')";
+        world.output(&key(0, 1)).exists() && world.number(stages) == 3
+    });
+    running.kill();
+    let before = sets(&world);
+    assert!(before.contains(&vec!["dead".to_owned(), dead.clone()]));
+    assert!(before.contains(&vec!["discovered".to_owned(), key(0, 3)]));
+    // A start that may not send, and cannot reach the provider, changes nothing of them.
+    world.run_to(0, &["pause"]);
+    let address = world.emulator.base_url();
+    world.variable("GOOGLE_GEMINI_BASE_URL", Some(&closed_port()));
+    world.run_to(75, &["run", "--once"]);
+    assert_eq!(sets(&world), before);
+    // And the work goes on from there.
+    world.variable("GOOGLE_GEMINI_BASE_URL", Some(&address));
+    world.run_to(0, &["resume"]);
+    world.run_to(3, &["run"]);
+    let paid = world.ledger().requests_by_key;
+    assert!(paid.values().all(|count| *count == 1), "{paid:?}");
+    assert_eq!(paid.len(), 5, "the page behind the dead one waits");
+}
+
+#[test]
+fn s3_23_s4_02_runs_batches_and_orders_have_uuids_that_sort_by_time() {
+    let world = small();
+    world.run_to(0, &["run"]);
+    world.run_to(0, &["run"]);
+    world.run_to(0, &["run", "--run-id", "night 1"]);
+    world.run_to(0, &["note", &key(0, 1), "seen"]);
+    for (sql, least) in [
+        ("SELECT run_id FROM runs ORDER BY started_at", 3),
+        ("SELECT batch_id FROM submissions ORDER BY created_at", 2),
+        ("SELECT order_id FROM orders", 1),
+    ] {
+        let mut ids: Vec<String> = world.rows(sql).into_iter().flatten().collect();
+        assert!(ids.len() >= least, "{sql}: {ids:?}");
+        // What somebody gives is taken as it is.
+        ids.retain(|id| id != "night 1");
+        assert!(ids.is_sorted(), "{sql}: {ids:?}");
+        for id in &ids {
+            let id = uuid::Uuid::parse_str(id).unwrap();
+            assert_eq!(id.get_version_num(), 7, "{sql}: {id}");
+        }
+    }
+    let runs = world.rows("SELECT run_id, restarts FROM runs");
+    assert!(
+        runs.contains(&vec!["night 1".to_owned(), "0".to_owned()]),
+        "{runs:?}"
+    );
+}
+
+#[test]
+fn s3_43_the_state_of_a_deployment_is_where_its_variables_say() {
+    let mut world = small();
+    let place = world.folder().join("state of one");
+    world.set("paths.work_dir", place.to_str().unwrap());
+    let database = format!("sqlite://{}/pages.db", place.display());
+    world.set("state.url", &database);
+    world.run_to(0, &["run"]);
+    assert!(!world.root().join("data").exists());
+    let found = contents(&place);
+    let has = |part: &str| found.keys().any(|p| p.to_string_lossy().contains(part));
+    assert!(
+        has("/pages.db") && has("/raw/") && has("/reports/"),
+        "{:?}",
+        found.keys()
+    );
+    let status = world.run_to(0, &["status", "--json"]).json();
+    assert_eq!(status["pages"]["completed"], 4);
+    // Another deployment over the same tree has a state of its own, and pays for nothing again.
+    let other = world.folder().join("state of another");
+    world.set("paths.work_dir", other.to_str().unwrap());
+    world.set(
+        "state.url",
+        &format!("sqlite://{}/pages.db", other.display()),
+    );
+    let sent = world.ledger().requests_by_key;
+    world.run_to(0, &["run"]);
+    assert_eq!(world.ledger().requests_by_key, sent);
+    assert!(other.join("pages.db").exists());
+    assert_eq!(contents(&place.join("raw")), {
+        let raw = place.join("raw");
+        found
+            .into_iter()
+            .filter(|(p, _)| p.starts_with(&raw))
+            .collect()
+    });
+}
+
+#[test]
 fn wrong_use_is_2() {
     let world = small();
     for (arguments, text) in [

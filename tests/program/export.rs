@@ -146,6 +146,36 @@ fn s2_06_s2_08_s2_16_s2_17_every_page_has_a_readable_file_and_a_line_in_the_inde
 }
 
 #[test]
+fn s2_39_old_exports_are_compressed_and_are_still_what_was_exported() {
+    let (world, dead) = finished();
+    world.run_to(0, &["export", "state"]);
+    let past = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    for path in files(&export(&world).join("processed")).into_keys() {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(past).unwrap();
+    }
+    let done = world.run_to(0, &["maintain", "--json"]).json();
+    assert_eq!(done["exports"], 4);
+    let plain = document(&world, &dead, "yaml");
+    let compressed = std::path::PathBuf::from(format!("{}.zst", plain.display()));
+    assert!(!plain.exists() && compressed.exists());
+    world.run_to(0, &["export", "state", "--check"]);
+    world.run_to(0, &["verify"]);
+    world
+        .run_to(0, &["export", "state"])
+        .assert_says(&["4 unchanged"]);
+
+    // A page that changes is written as it is, and its compressed form goes.
+    let status = format!("UPDATE pages SET status = 'looked at' WHERE record_key = '{dead}'");
+    plant(&world, &status);
+    world.run_to(0, &["export", "state"]);
+    assert!(plain.exists() && !compressed.exists());
+    world.run_to(0, &["export", "state", "--check"]);
+    fs::write(&plain, b"another").unwrap();
+    world.run_to(1, &["export", "state", "--check"]);
+}
+
+#[test]
 fn an_export_is_brought_up_to_date_and_touches_only_its_own() {
     let (world, dead) = finished();
     world.run_to(0, &["export", "state"]);

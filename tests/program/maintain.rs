@@ -87,7 +87,8 @@ fn s2_39_old_raw_results_are_compressed_and_every_command_still_reads_them() {
     assert_eq!(fs::read(&whole).unwrap(), b"{}\n");
     fs::write(&whole, &content).unwrap();
 
-    // Exported files are as old, and stay unless it is said otherwise.
+    // Exported files are as old, and stay where it is said so.
+    world.set("retention.compress_exports", "false");
     let exported = world.root().join("data/export/S0/1.json");
     write(&exported, &content);
     let past = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);

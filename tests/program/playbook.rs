@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::books::Books;
 use crate::kit::{Ended, World, WorldOptions, key, sha256};
 
@@ -317,6 +319,80 @@ fn s1_33_playbook_observability_the_tables_and_views_answer_plain_sql() {
     assert!(markdown.contains("maxed"), "s0_38: {markdown}");
 }
 
+#[test]
+fn s1_30_s4_04_each_batch_tells_its_steps_once_at_info_under_the_id_that_the_tables_have() {
+    let world = World::new(&WorldOptions {
+        books: 2,
+        pages: 2,
+        ..WorldOptions::default()
+    });
+    let ended = world.run_to(0, &["run", "--log-format", "json", "--log-level", "debug"]);
+    let lines = ended.err.lines();
+    let lines: Vec<Value> = lines.flat_map(serde_json::from_str).collect();
+    let at_info: Vec<&Value> = lines.iter().filter(|l| l["level"] == "INFO").collect();
+    let batches = world.rows("SELECT batch_id, display_name FROM submissions");
+    assert!(batches.len() >= 2, "{batches:?}");
+    for batch in &batches {
+        let of_batch = at_info
+            .iter()
+            .filter(|l| l["batch.id"] == batch[0].as_str());
+        let steps: Vec<&str> = of_batch.flat_map(|l| l["message"].as_str()).collect();
+        let expected = [
+            "batch planned",
+            "batch submitted",
+            "results offered",
+            "results fetched",
+            "batch settled",
+        ];
+        assert_eq!(steps, expected);
+        // The same id is in the provider's list, and in the history of each page.
+        assert!(batch[1].ends_with(&batch[0]), "{batch:?}");
+        let events = format!(
+            "SELECT DISTINCT event FROM page_events
+             WHERE batch_id = '{0}' AND correlation_id = '{0}' ORDER BY 1",
+            batch[0]
+        );
+        let events: Vec<String> = world.rows(&events).into_iter().flatten().collect();
+        assert_eq!(events, ["accepted", "answer_at_hand", "packed"]);
+    }
+    // Single pages are told of at debug.
+    assert!(at_info.iter().all(|line| line.get("page.key").is_none()));
+    assert!(lines.iter().any(|line| line.get("page.key").is_some()));
+}
+
+#[test]
+fn s1_32_a_rejected_answer_is_one_warning_and_its_causes_are_in_the_failure_log() {
+    let bad = key(0, 1);
+    let faults = format!("pages: [{{key: '{bad}', kind: invalid_schema, times: 1}}]");
+    let world = World::new(&WorldOptions {
+        faults: &faults,
+        ..WorldOptions::default()
+    });
+    let ended = world.run_to(0, &["run", "--log-format", "json"]);
+    let lines = ended.err.lines();
+    let lines: Vec<Value> = lines.flat_map(serde_json::from_str).collect();
+    let told: Vec<&Value> = lines
+        .iter()
+        .filter(|l| l["page.key"] == bad.as_str())
+        .collect();
+    let [told] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert_eq!(told["level"], "WARN");
+    assert_eq!(told["message"], "answer rejected");
+    assert_eq!(told["error"], "ValidationError");
+    let logged = world.rows(
+        "SELECT l.record_key, l.error_type, l.error_message, l.error_traceback <> '',
+                s.state FROM failure_logs AS l JOIN submissions AS s USING (batch_id)",
+    );
+    let reason = told["reason"].as_str().unwrap();
+    assert_eq!(
+        logged,
+        [[bad.as_str(), "ValidationError", reason, "1", "settled"]]
+    );
+    assert!(lines.iter().all(|line| line["level"] != "ERROR"));
+}
+
 /// The tables, indexes and views of a database, with how they are made.
 fn shape(world: &World) -> Vec<Vec<String>> {
     world.rows("SELECT type, name, sql FROM sqlite_master ORDER BY type, name")
@@ -370,7 +446,7 @@ fn s1_38_playbook_counts_of_done_pages_are_pruned_and_nothing_runs_again() {
 }
 
 /// The log lines of a child.
-fn log(ended: &Ended) -> Vec<serde_json::Value> {
+fn log(ended: &Ended) -> Vec<Value> {
     let lines = ended.err.lines().filter(|line| line.starts_with('{'));
     lines
         .map(|line| serde_json::from_str(line).unwrap())
@@ -378,39 +454,7 @@ fn log(ended: &Ended) -> Vec<serde_json::Value> {
 }
 
 #[test]
-fn s1_30_playbook_logs_tell_state_changes_at_info() {
-    let world = World::new(&WorldOptions {
-        books: 2,
-        pages: 2,
-        ..WorldOptions::default()
-    });
-    let ended = world.run_to(0, &["run", "--log-format", "json"]);
-    let lines = log(&ended);
-    // Two pages of each book, one after the other: two batches with the whole life of each.
-    let batches = world.rows("SELECT batch_id FROM submissions");
-    for batch in batches.iter().flatten() {
-        let of_batch = lines.iter().filter(|line| line["batch.id"] == **batch);
-        let said: Vec<&str> = of_batch
-            .inspect(|line| assert_eq!(line["level"], "INFO", "{line}"))
-            .map(|line| line["message"].as_str().unwrap())
-            .collect();
-        let life = [
-            "batch planned",
-            "batch submitted",
-            "results offered",
-            "results fetched",
-            "batch settled",
-        ];
-        assert_eq!(said, life);
-    }
-    let others = lines.iter().filter(|line| line["batch.id"].is_null());
-    for line in others {
-        assert_eq!(line["message"], "labels scanned", "{line}");
-    }
-}
-
-#[test]
-fn s1_32_playbook_what_broke_is_told_with_its_chain_of_causes() {
+fn s1_32_playbook_api_faults_and_halts_are_told_with_their_causes() {
     let world = World::new(&WorldOptions {
         faults: "create_500: {rate: 1, at_most: 1}
 pages: [{key: '*', kind: invalid_json, times: 1}]",

@@ -288,6 +288,21 @@ fn s2_12_show_tells_the_whole_story_of_a_page() {
     for counter in ["uploads", "submissions", "validations"] {
         assert_eq!(story["counters"][counter], 2, "{counter}");
     }
+    // What the page took, in bytes and tokens and money.
+    let image = fs::metadata(world.image(&dead)).unwrap().len();
+    assert_eq!(story["counters"]["bytes_up"], 2 * image);
+    for (counter, column) in [
+        ("bytes_down", "raw_line_bytes"),
+        ("tokens_in", "tokens_prompt"),
+        ("tokens_out", "tokens_candidates"),
+        ("tokens_thoughts", "tokens_thoughts"),
+    ] {
+        let sql = format!("SELECT sum({column}) FROM attempts WHERE record_key = '{dead}'");
+        assert_eq!(story["counters"][counter], world.number(&sql), "{counter}");
+    }
+    let cost = format!("SELECT sum(cost_nanos) FROM attempts WHERE record_key = '{dead}'");
+    let cost = world.number(&cost) as f64 / 1e9;
+    assert_eq!(story["counters"]["cost_usd"], cost);
     let attempts = story["attempts"].as_array().unwrap();
     assert_eq!(attempts.len(), 2);
     let failures = story["failures"].as_array().unwrap();

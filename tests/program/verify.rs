@@ -90,6 +90,10 @@ impl<'a> Plot<'a> {
         self.world.start_in(&self.root, &arguments).wait()
     }
 
+    fn start(&self, arguments: &[&str]) -> Ended {
+        self.world.start_in(&self.root, arguments).wait()
+    }
+
     /// The kinds that are found, with their things.
     fn kinds(&self) -> Vec<(String, String)> {
         let found = self.verify(&["--json", "--limit", "1000"]).json();
@@ -328,6 +332,57 @@ fn f06_outputs_that_no_completed_page_stands_for_are_found() {
     age(&temporary);
     stale.assert_repaired("stale temporary file", name);
     assert!(!temporary.exists());
+}
+
+#[test]
+fn s4_26_a_run_does_not_start_on_a_state_that_would_buy_twice() {
+    let world = under_way();
+    let plot = Plot::new(&world);
+    plot.plant("DELETE FROM inflight_records");
+    let refused = plot.start(&["run", "--once"]);
+    refused.assert_code(1);
+    refused.assert_says(&["the state is not consistent", "pagemill verify"]);
+    let creates = world.ledger().creates_seen;
+    let fixed = plot.verify(&["--fix", "--yes"]);
+    fixed.assert_code(0);
+    assert_eq!(world.ledger().creates_seen, creates);
+}
+
+#[test]
+fn s3_19_outputs_of_other_recipes_and_schemas_are_named() {
+    let mut world = World::new(&WorldOptions {
+        pages: 2,
+        ..WorldOptions::default()
+    });
+    world.run_to(0, &["run"]);
+    world
+        .run_to(0, &["verify", "--recipes"])
+        .assert_says(&["nothing is wrong"]);
+
+    // Another temperature is another recipe; nobody says so unasked.
+    world.set("model.generation_config", "{temperature: 0.9}");
+    let found = world.run_to(0, &["verify", "--recipes", "--json"]).json();
+    let kinds = found["kinds"].as_array().unwrap();
+    assert_eq!(kinds.len(), 1, "{kinds:?}");
+    assert_eq!(kinds[0]["kind"], "output of another recipe");
+    assert_eq!(kinds[0]["count"], 2);
+    let unasked = world.run_to(0, &["verify", "--json"]).json();
+    assert_eq!(unasked["kinds"].as_array().unwrap().len(), 0);
+
+    // A stricter schema that would not have taken what stands there.
+    let plot = Plot::new(&world);
+    let strict =
+        r#"{"type": "object", "required": ["never"], "properties": {"never": {"type": "string"}}}"#;
+    write(
+        &plot.root.join("schemas/page_ocr.v1.json"),
+        strict.as_bytes(),
+    );
+    plot.plant(&format!("UPDATE recipes SET schema = '{strict}'"));
+    assert!(
+        plot.kinds()
+            .iter()
+            .any(|(kind, _)| kind == "output off its schema")
+    );
 }
 
 #[test]

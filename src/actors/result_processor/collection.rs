@@ -316,6 +316,7 @@ impl Collection {
     ) -> Verdict {
         let afterwards = self.shop.options.rules.afterwards(failures, self.now());
         notices::PageRejected {
+            batch: &self.row.batch,
             key: &key,
             error: failure.error,
             message: &failure.message,

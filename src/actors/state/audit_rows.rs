@@ -41,10 +41,10 @@ struct Promise {
 }
 
 #[derive(FromQueryResult)]
-struct Breach {
-    thing: String,
-    other: Option<String>,
-    detail: String,
+pub(super) struct Breach {
+    pub thing: String,
+    pub other: Option<String>,
+    pub detail: String,
 }
 
 /// Asks all questions.
@@ -252,14 +252,14 @@ const HELD_BY_CLOSED: &str = "
     WHERE p.batch_id IS NOT NULL AND (s.state IS NULL OR s.state IN ('settled','abandoned'))
     ORDER BY p.record_key";
 
-const IN_TWO_BATCHES: &str = "
+pub(super) const IN_TWO_BATCHES: &str = "
     SELECT m.record_key AS thing, NULL AS other,
            'it is a member of the live batches ' || group_concat(m.batch_id, ' and ') AS detail
     FROM submissions AS s JOIN batch_record_keys AS m ON m.batch_id = s.batch_id
     WHERE s.state IN ('planned','submitting','in doubt','submitted','ready')
     GROUP BY m.record_key HAVING count(*) > 1 ORDER BY m.record_key";
 
-const INFLIGHT_OF_CLOSED: &str = "
+pub(super) const INFLIGHT_OF_CLOSED: &str = "
     SELECT i.record_key AS thing, i.batch_id AS other,
            'its row names batch ' || i.batch_id || ', which is '
            || coalesce(s.state, 'not there') AS detail
@@ -267,7 +267,7 @@ const INFLIGHT_OF_CLOSED: &str = "
     WHERE s.state IS NULL OR s.state IN ('settled','abandoned')
     ORDER BY i.record_key";
 
-const INFLIGHT_NOT_HELD: &str = "
+pub(super) const INFLIGHT_NOT_HELD: &str = "
     SELECT i.record_key AS thing, NULL AS other,
            'its row names the live batch ' || i.batch_id || ', the page '
            || coalesce('batch ' || p.batch_id, 'no batch') AS detail
@@ -277,7 +277,7 @@ const INFLIGHT_NOT_HELD: &str = "
       AND p.batch_id IS NOT i.batch_id
     ORDER BY i.record_key";
 
-const HELD_NOT_INFLIGHT: &str = "
+pub(super) const HELD_NOT_INFLIGHT: &str = "
     SELECT p.record_key AS thing, p.batch_id AS other,
            'the live batch ' || p.batch_id || ' holds it, and no row says so' AS detail
     FROM pages AS p JOIN submissions AS s ON s.batch_id = p.batch_id

@@ -107,6 +107,10 @@ messages! {
     /// Lists what a process left in the middle: pages Uploading, batches Submitting.
     ListInterrupted {} -> Interrupted;
 
+    /// Looks at what is in flight, which is where a broken state would cost money; gives the first
+    /// breaches in words.
+    CheckLive {} -> Vec<String>;
+
     /// Applies what `decide::recover` said about them, all or none.
     ApplyRecovery {
         pages: Vec<(RecordKey, PageEvent)>,

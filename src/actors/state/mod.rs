@@ -33,6 +33,7 @@ pub mod upkeep;
 pub mod whereabouts;
 
 mod adoption;
+mod audit_live;
 mod audit_pages;
 mod audit_rows;
 mod batches;
@@ -206,6 +207,10 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("open alerts", alerts::OPEN),
     ("due deliveries", alerts::DUE),
     ("open orders", orders::OPEN_ORDERS),
+    ("in two batches", audit_live::LIVE_PROMISES[0]),
+    ("in flight of a closed batch", audit_live::LIVE_PROMISES[1]),
+    ("in flight and not held", audit_live::LIVE_PROMISES[2]),
+    ("held and not in flight", audit_live::LIVE_PROMISES[3]),
     ("age", orders::AGE),
     ("chain again", orders::carry::CHAIN_AGAIN),
     ("old raw results", upkeep::OLD_RAW),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::content::{self, compressed};
 use super::durable::{
     create_folders, fault, folder_of, refusal, replace, sync_folder, temporary_of,
 };
@@ -121,6 +122,30 @@ fn real_place(path: &Path) -> PathBuf {
     }
 }
 
+/// What a file of a tree holds, whether or not it is compressed by now; `None` when it is not there.
+pub fn content_of(path: &Path) -> io::Result<Option<Written>> {
+    for place in [path.to_path_buf(), compressed(path)] {
+        match content::facts(&place) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            found => return found.map(Some),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a file of a tree is there, compressed or not, and holds so many bytes.
+pub fn holds_bytes(path: &Path, bytes: u64) -> bool {
+    [path.to_path_buf(), compressed(path)].iter().any(|place| {
+        let is_file = fs::symlink_metadata(place).is_ok_and(|found| found.is_file());
+        is_file && content::length(place).is_ok_and(|length| length == Some(bytes))
+    })
+}
+
+/// The path that a file of a tree has when it is not compressed.
+pub fn uncompressed(path: &Path) -> PathBuf {
+    content::plain(path)
+}
+
 /// Writes files of a tree; their folders are made, and no link that leads out of `root` is followed.
 pub fn write_tree(
     root: &Path,
@@ -136,7 +161,9 @@ pub fn write_tree(
     }
     let written = in_parallel(writers, files.len(), |at| {
         let (path, content) = &files[at];
-        replace(path, content).map_err(|error| fault(path, &error))
+        replace(path, content).map_err(|error| fault(path, &error))?;
+        // What it was, compressed, must not be taken for it.
+        remove_file(&compressed(path))
     });
     let folders: Vec<&Path> = folders.into_iter().collect();
     let synced = in_parallel(writers, folders.len(), |at| {
@@ -145,18 +172,20 @@ pub fn write_tree(
     written.into_iter().chain(synced).collect()
 }
 
+fn remove_file(path: &Path) -> Result<(), SourceError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fault(path, &error)),
+        _ => Ok(()),
+    }
+}
+
 /// Removes files of a tree, and folders that are empty then.
 pub fn remove_from_tree(root: &Path, paths: &[PathBuf]) -> Result<(), SourceError> {
     let mut touched: BTreeMap<&Path, ()> = BTreeMap::new();
     for path in paths {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(fault(path, &error));
-            }
-            _ => {
-                touched.insert(folder_of(path), ());
-            }
-        }
+        remove_file(path)?;
+        remove_file(&compressed(path))?;
+        touched.insert(folder_of(path), ());
     }
     for (folder, ()) in touched {
         let mut folder = folder;

@@ -6,8 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::Path;
 
+use crate::adapters::filesystem::export::{content_of, uncompressed};
 use sea_orm::ConnectionTrait;
-use sha2::{Digest, Sha256};
 
 use super::StateFormat;
 use super::document::Maker;
@@ -202,15 +202,13 @@ impl Comparison<'_> {
         let Some(place) = entry.place(self.root) else {
             return Some("the index names a path that no export has".to_owned());
         };
-        match fs::read(&place) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Some("the file is not there".to_owned())
-            }
+        match content_of(&place) {
+            Ok(None) => Some("the file is not there".to_owned()),
             Err(error) => Some(format!("the file cannot be read: {error}")),
-            Ok(text) if hex::encode(Sha256::digest(&text)) != entry.sha256 => {
+            Ok(Some(content)) if content.sha256.as_str() != entry.sha256 => {
                 Some("the file is not what was exported".to_owned())
             }
-            Ok(_as_exported) => None,
+            Ok(Some(_as_exported)) => None,
         }
     }
 
@@ -227,7 +225,8 @@ impl Comparison<'_> {
                 self.unlisted(&path)?;
                 continue;
             }
-            let below = path.strip_prefix(self.root).unwrap_or(&path);
+            let plain = uncompressed(&path);
+            let below = plain.strip_prefix(self.root).unwrap_or(&plain);
             if !self.named.contains(&hash_of(below)) {
                 let thing = below.to_string_lossy();
                 let detail = "the index does not name this file".to_owned();

@@ -13,7 +13,9 @@ use super::index::{self, Entry, Head, Reader, Sums};
 use super::{StateArgs, StateFormat, default_root};
 use crate::actors::state::page_walk::{self as desk, PageWalk};
 use crate::actors::state::{audit, read};
-use crate::adapters::filesystem::export::{NewFile, make_root, remove_from_tree, write_tree};
+use crate::adapters::filesystem::export::{
+    NewFile, holds_bytes, make_root, remove_from_tree, write_tree,
+};
 use crate::adapters::system_clock;
 use crate::cli::exit;
 use crate::cli::target::refuse_kept;
@@ -227,8 +229,8 @@ impl Job<'_> {
     }
 
     fn is_there(&self, document: &Document) -> bool {
-        let found = fs::symlink_metadata(self.root.join(&document.path));
-        found.is_ok_and(|found| found.is_file() && found.len() == document.text.len() as u64)
+        let place = self.root.join(&document.path);
+        holds_bytes(&place, document.text.len() as u64)
     }
 
     /// Goes through the old index up to a key: what was not chosen stays, what the database no longer

@@ -226,6 +226,9 @@ async fn check_completed(look: &Look<'_>, findings: &mut Findings) -> StateResul
             return Ok(());
         };
         after = last.key.to_string();
+        if let Some(today) = &look.recipe {
+            tell_other_recipes(&pages, today, findings);
+        }
         let suspects = suspects(look, pages, &mut schemas).await?;
         if suspects.is_empty() {
             continue;
@@ -234,6 +237,20 @@ async fn check_completed(look: &Look<'_>, findings: &mut Findings) -> StateResul
         let again = audit::completed_again(look.connection, &keys).await?;
         for (page, judged) in self::suspects(look, again, &mut schemas).await? {
             findings.tell(suspect(look, &page, judged).await);
+        }
+    }
+}
+
+/// Names the outputs that were made with another prompt, schema, model or parameters than today's.
+fn tell_other_recipes(pages: &[CompletedPage], today: &RecipeHash, findings: &mut Findings) {
+    for page in pages {
+        if let Some(recipe) = page.recipe.as_ref().filter(|recipe| *recipe != today) {
+            let detail = format!("made by recipe {recipe}");
+            findings.tell(finding(
+                FindingKind::OutputOfOtherRecipe,
+                page.key.to_string(),
+                detail,
+            ));
         }
     }
 }
