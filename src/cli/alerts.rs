@@ -67,7 +67,8 @@ Examples:
   pagemill alerts test                      after every change of alerts.webhook or alerts.command
   pagemill alerts test --log-level debug    with what the command printed
 
-Exit codes: 0 every channel took it; 1 one did not, or none is configured; 78 configuration.")]
+Exit codes: 0 every channel took it; 1 one did not, or none is configured; 78
+configuration.")]
 pub struct TestArgs {
     /// Print JSON (version 1) instead of text
     #[arg(long)]

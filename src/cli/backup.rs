@@ -32,13 +32,15 @@ Examples:
   pagemill backup --list                  the backups that are there
   pagemill backup --verify FILE           read one through
 
-A backup is one file, and holds everything that the database knows: pages, history, batches, failures,
-settings and prompts of each run. It is copied from one moment, read through (every page of the
-file, every reference, every count against the original), and only then gets its name. Only
-backups of this database are ever taken away, and never the newest. Put one back with
-`pagemill restore FILE`.
+A backup is one file, and holds everything that the database knows: pages,
+history, batches, failures, settings and prompts of each run. It is copied from
+one moment, read through (every page of the file, every reference, every count
+against the original), and only then gets its name. Only backups of this
+database are ever taken away, and never the newest. Put one back with `pagemill
+restore FILE`.
 
-Exit codes: 0 done; 1 failed, or the file does not pass; 2 usage; 78 configuration.")]
+Exit codes: 0 done; 1 failed, or the file does not pass; 2 usage; 78
+configuration.")]
 pub struct BackupArgs {
     /// Folder of the backups [default: {work_dir}/backups]
     #[arg(long, value_name = "DIR")]

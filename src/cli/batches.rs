@@ -29,7 +29,8 @@ Examples:
   pagemill batches forget 7445a0e16616 --dry-run   what giving it up would do
   pagemill batches forget 7445a0e16616 --cancel-remote
 
-A batch is named by its id, the beginning or the end of it, by its job (batches/...), or by its display name.")]
+A batch is named by its id, the beginning or the end of it, by its job
+(batches/...), or by its display name.")]
 pub struct BatchesArgs {
     #[command(subcommand)]
     pub command: BatchesCommand,
@@ -75,8 +76,8 @@ Examples:
 Examples:
   pagemill batches cancel 7445a0e16616 --reason 'wrong prompt'
 
-The batch stays until the provider says that its job has ended; finished answers are kept, and the
-other pages go back to the work list.")]
+The batch stays until the provider says that its job has ended; finished
+answers are kept, and the other pages go back to the work list.")]
     Cancel {
         /// The batch: its id, the beginning or end of it, its job, or its display name
         #[arg(value_name = "ID")]
@@ -92,9 +93,10 @@ Examples:
   pagemill batches forget 7445a0e16616 --dry-run
   pagemill batches forget 7445a0e16616 --reason 'the job is dead' --cancel-remote
 
-In one transaction the batch stops being active, its pages are in no batch any more, and they are back
-on the work list. If its job ends well after all, its answers are collected, and what was bought a
-second time meanwhile is counted as paid twice.")]
+In one transaction the batch stops being active, its pages are in no batch any
+more, and they are back on the work list. If its job ends well after all, its
+answers are collected, and what was bought a second time meanwhile is counted
+as paid twice.")]
     Forget {
         /// The batch: its id, the beginning or end of it, its job, or its display name
         #[arg(value_name = "ID")]

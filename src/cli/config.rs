@@ -54,7 +54,8 @@ Examples:
   pagemill config show --origin            with where each value comes from
   PAGEMILL__EXECUTION__MAX_RETRIES=5 pagemill config show --origin --json
 
-A flag goes before the environment, that before the file, and that before the default.")]
+A flag goes before the environment, that before the file, and that before the
+default.")]
     Show {
         /// Print one setting a line, with where it comes from
         #[arg(long)]

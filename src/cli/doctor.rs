@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use clap::Args;
 use serde_json::json;
 
+use super::screen::Screen;
 use super::{Common, exit};
 use crate::decide::doctor::Verdict;
 use crate::settings::{Fault, Settings};
@@ -20,7 +21,8 @@ Examples:
   pagemill doctor --offline       only what is on this machine; opens no socket
   pagemill doctor --json          for a supervisor or a script
 
-Exit codes: 0 fit, perhaps with warnings; 1 something would fail; 78 the configuration would.")]
+Exit codes: 0 fit, perhaps with warnings; 1 something would fail; 78 the
+configuration would.")]
 pub struct DoctorArgs {
     /// Print JSON (version 1) instead of text
     #[arg(long)]
@@ -133,7 +135,7 @@ pub async fn run(common: &Common, args: &DoctorArgs, out: &mut impl Write) -> an
     if args.json {
         writeln!(out, "{:#}", as_json(&findings, code))?;
     } else {
-        print(&findings, out)?;
+        print(&findings, Screen::of_stdout(), out)?;
     }
     Ok(code)
 }
@@ -154,10 +156,11 @@ async fn examine(settings: &Settings, offline: bool, findings: &mut Findings) {
     }
 }
 
-/// As wide as the longest name.
+/// As wide as a verdict with the blanks behind it, and as the longest name.
+const VERDICT_WIDTH: usize = 6;
 const NAME_WIDTH: usize = 13;
 
-fn print(findings: &Findings, out: &mut impl Write) -> io::Result<()> {
+fn print(findings: &Findings, screen: Screen, out: &mut impl Write) -> io::Result<()> {
     for check in &findings.0 {
         let Check {
             name,
@@ -167,11 +170,10 @@ fn print(findings: &Findings, out: &mut impl Write) -> io::Result<()> {
             configuration: _,
         } = check;
         let verdict = verdict.as_str();
-        write!(out, "{verdict:<4}  {name:<NAME_WIDTH$} {finding}")?;
-        match remedy {
-            Some(remedy) => writeln!(out, "; {remedy}")?,
-            None => writeln!(out)?,
-        }
+        write!(out, "{verdict:<4}  {name:<NAME_WIDTH$} ")?;
+        let remedy = remedy.as_ref().map(|remedy| format!("; {remedy}"));
+        let words = format!("{finding}{}", remedy.unwrap_or_default());
+        screen.paragraph(VERDICT_WIDTH + NAME_WIDTH + 1, &words, out)?;
     }
     writeln!(
         out,

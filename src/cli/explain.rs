@@ -28,8 +28,10 @@ Examples:
   pagemill explain 'dataset/label_to_curricular/Alabama/Howard College/1849/14.json'
   pagemill explain KEY --json | jq -r .reason
 
-It reads the database, the label, the image and the output, opens no socket and changes nothing.
-Exit codes: 0 the page is known, or will be; 1 there is no such page; 2 this is no key.")]
+It reads the database, the label, the image and the output, opens no socket and
+changes nothing.
+Exit codes: 0 the page is known, or will be; 1 there is no such page; 2 this is
+no key.")]
 pub struct ExplainArgs {
     /// The record key, or the path of the page's label, image or output
     #[arg(value_name = "KEY")]

@@ -24,8 +24,8 @@ Examples:
   pagemill export pages --to pages.csv      one row a page
   pagemill export pages --stage dead --format keys --to dead.txt
 
-Exit codes: 0 done; 1 failed, or --check found differences; 2 usage;
-78 configuration.")]
+Exit codes: 0 done; 1 failed, or --check found differences; 2 usage; 78
+configuration.")]
 pub struct ExportArgs {
     #[command(subcommand)]
     pub what: What,

@@ -49,8 +49,8 @@ Examples:
   pagemill failures --dead --states Ohio       pages not sent again, and why
   pagemill failures --export-csv failures.csv  everything, as a table
 
-Exit codes: 0, also where there are failures; 1 failed; 2 usage;
-78 configuration.")]
+Exit codes: 0, also where there are failures; 1 failed; 2 usage; 78
+configuration.")]
 pub struct FailuresArgs {
     /// How many lines a list has at most [default: 10 failures, 20 of other lists]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=10_000))]

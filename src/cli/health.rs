@@ -27,9 +27,10 @@ Examples:
   pagemill health --max-age 30m    where `pagemill run --once` comes every quarter of an hour
   pagemill health --json           the same for a program
 
-What is wrong is said in a line each. It is judged afresh, from the database and this machine, so it
-holds whether a run goes on or not; the provider is not asked. A run leaves a sign of life every
-minute: one that should be going and has left none for --max-age is wrong as well.
+What is wrong is said in a line each. It is judged afresh, from the database
+and this machine, so it holds whether a run goes on or not; the provider is not
+asked. A run leaves a sign of life every minute: one that should be going and
+has left none for --max-age is wrong as well.
 
 Exit codes: 0 healthy; 1 something is wrong; 78 configuration.")]
 pub struct HealthArgs {
@@ -180,7 +181,8 @@ fn print(
         ),
         _ => "nothing has run yet".to_owned(),
     };
-    writeln!(out, "{}  {words}", screen.good("healthy"))
+    write!(out, "{}  ", screen.good("healthy"))?;
+    screen.paragraph("healthy  ".len(), &words, out)
 }
 
 fn as_json(findings: &Findings, healthy: bool, now: Timestamp) -> Value {

@@ -55,32 +55,36 @@ use crate::settings::{self, Loaded, SettingsError, Sources};
 #[command(name = "pagemill", version, about, long_about = None, max_term_width = 100)]
 #[command(after_help = "\
 Examples:
-  pagemill demo                     see it work: no key, no files needed
-  pagemill init                     write a starter configuration into this folder
-  pagemill config check             say what is wrong with it, all at once
-  pagemill doctor                   say whether key, model, disk and database are fit for it
-  pagemill run --dry-run            say what a run would do; opens no socket
-  pagemill run --limit 20           try it on twenty pages
-  pagemill run                      work until nothing is left to do
-  pagemill status                   how far it is and what keeps it, also while a run goes on
-  pagemill runs list                the runs, with what they did and what they cost
-  pagemill status                   counts, live batches and cost, also while a run goes on
-  pagemill health                   is anything wrong? the exit code says it
-  pagemill alerts test              try out how you are told when something is
-  pagemill explain KEY              why this page is not running, and what would make it run
-  pagemill show KEY                 its whole story; --request, --raw and --output word for word
-  pagemill replay                   how many rejected answers today's schema would take
-  pagemill resume                   submit again after a halt
-  pagemill failures --summary       what went wrong, by type, and the newest failures
-  pagemill export state             one readable file a page, with an index
-  pagemill report --period day      what was done today and what it cost; also HTML, JSON, CSV
-  pagemill maintain                 compress old raw results, which stay readable
-  pagemill verify                   hold outputs, history and counts against each other
-  pagemill backup --keep 30d        copy the database, also beside a run
+  pagemill demo                  see it work: no key, no files needed
+  # begin
+  pagemill init                  write a starter configuration into this folder
+  pagemill config check          say what is wrong with it, all at once
+  pagemill doctor                are key, model, disk and database fit for it?
+  # run
+  pagemill run --dry-run         say what a run would do; opens no socket
+  pagemill run --limit 20        try it on twenty pages
+  pagemill run                   work until nothing is left to do
+  pagemill pause                 send nothing more until resumed
+  # watch
+  pagemill status                how far it is, and what keeps it; beside a run
+  pagemill health                is anything wrong? the exit code says it
+  pagemill alerts test           try out how you are told when something is
+  pagemill runs list             the runs, with what they did and cost
+  # correct
+  pagemill failures --summary    what went wrong, by type
+  pagemill explain KEY           why this page is not running
+  pagemill show KEY              its whole story, word for word
+  pagemill clear-failures --all  let dead pages run again; redo: done ones
+  pagemill batches list          what is with the provider; cancel or forget one
+  # report and keep
+  pagemill report --period day   what was done today and what it cost
+  pagemill export state          one readable file a page, with an index
+  pagemill verify                is all there, whole and as recorded?
+  pagemill backup --keep 30d     copy the database, also beside a run
 
-Exit codes: 0 all done; 1 failed; 2 usage; 3 finished, but pages are dead or in review;
-5 state is in use by another process; 69 provider unavailable; 75 stopped with work left
-(start again); 78 configuration.")]
+Exit codes: 0 all done; 1 failed; 2 usage; 3 finished, but pages are dead or in
+review; 5 state is in use by another process; 69 provider unavailable; 75
+stopped with work left (start again); 78 configuration.")]
 pub struct Cli {
     #[command(flatten)]
     pub common: Common,
@@ -107,45 +111,42 @@ pub struct Common {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Work until no batch is live and nothing is runnable, then exit
-    Run(run::RunArgs),
     /// See it work: a small dataset, the built-in emulator, the whole pipeline; no key needed
     Demo(demo::DemoArgs),
+    /// Write a commented starter configuration, prompt and schema
+    Init(init::InitArgs),
+    /// Check, show or describe the configuration
+    Config(config::ConfigArgs),
+    /// Check key, model, clock, disk, folders, database and prompt; costs nothing
+    Doctor(doctor::DoctorArgs),
     /// Play the provider: Files and Batch API on loopback, to rehearse a configuration for nothing
     Emulator(emulator::EmulatorArgs),
+    /// Work until no batch is live and nothing is runnable, then exit
+    Run(run::RunArgs),
+    /// Upload and submit nothing until it is resumed; what was sent is collected
+    Pause(pause::PauseArgs),
+    /// End a pause, or what else keeps submission halted
+    Resume(resume::ResumeArgs),
     /// Show how far the work is and what keeps it, or the pages in a stage
     Status(status::StatusArgs),
-    /// List runs, or show one with its settings and its recipe
-    Runs(runs::RunsArgs),
     /// Say whether anything is wrong, in lines and an exit code; for containers, cron and systemd
     Health(health::HealthArgs),
     /// Show what you were told of, or send a test message through each channel
     Alerts(alerts::AlertsArgs),
+    /// List runs, or show one with its settings and its recipe
+    Runs(runs::RunsArgs),
+    /// List live and past batches, show one, stop or give up one
+    Batches(batches::BatchesArgs),
+    /// Show what operators told pagemill to do, when and why
+    Orders(orders::OrdersArgs),
+    /// Show what went wrong: failures by type, and the newest ones
+    Failures(failures::FailuresArgs),
     /// Say why a page is not running, and what would make it run
     Explain(explain::ExplainArgs),
     /// Show the whole story of one page: files, history, attempts, failures, request, answer
     Show(show::ShowArgs),
     /// Judge stored answers once more, by today's schema; sends and changes nothing
     Replay(replay::ReplayArgs),
-    /// Show what went wrong: failures by type, and the newest ones
-    Failures(failures::FailuresArgs),
-    /// Take pages away: a tree of readable files, or one table
-    Export(export::ExportArgs),
-    /// Report on a day, a week, a batch, a run or everything: Markdown, HTML, JSON, CSV
-    Report(report::ReportArgs),
-    /// Check key, model, clock, disk, folders, database and prompt; costs nothing
-    Doctor(doctor::DoctorArgs),
-    /// Compare the database with the provider, and rebuild one that was lost
-    Reconcile(reconcile::ReconcileArgs),
-    /// Hold the state against itself and against the files; --fix repairs what is safe
-    Verify(verify::VerifyArgs),
-    /// Upload and submit nothing until it is resumed; what was sent is collected
-    Pause(pause::PauseArgs),
-    /// End a pause, or what else keeps submission halted
-    /// Write reports that are due and compress old raw results now; a run does so by itself
-    Maintain(maintain::MaintainArgs),
-    /// End what keeps submission halted; the next run submits again
-    Resume(resume::ResumeArgs),
     /// Let failure counts begin anew, and send dead pages again
     ClearFailures(pages::ClearFailuresArgs),
     /// Run done pages again; their outputs are kept as revisions
@@ -158,20 +159,22 @@ pub enum Command {
     Priority(pages::PriorityArgs),
     /// Write a remark into a page's history
     Note(pages::NoteArgs),
-    /// List live and past batches, show one, stop or give up one
-    Batches(batches::BatchesArgs),
-    /// Show what operators told pagemill to do, when and why
-    Orders(orders::OrdersArgs),
+    /// Report on a day, a week, a batch, a run or everything: Markdown, HTML, JSON, CSV
+    Report(report::ReportArgs),
+    /// Take pages away: a tree of readable files, or one table
+    Export(export::ExportArgs),
+    /// Hold the state against itself and against the files; --fix repairs what is safe
+    Verify(verify::VerifyArgs),
+    /// Compare the database with the provider, and rebuild one that was lost
+    Reconcile(reconcile::ReconcileArgs),
+    /// Write reports that are due and compress old raw results now; a run does so by itself
+    Maintain(maintain::MaintainArgs),
     /// Copy the database, also beside a run, and take away old copies
     Backup(backup::BackupArgs),
     /// Put a backup in the place of the database
     Restore(restore::RestoreArgs),
     /// Delete everything that the database knows, and begin anew
     Nuke(nuke::NukeArgs),
-    /// Check, show or describe the configuration
-    Config(config::ConfigArgs),
-    /// Write a commented starter configuration, prompt and schema
-    Init(init::InitArgs),
     /// Print the completions of a shell
     Completions(completions::CompletionsArgs),
     /// Print the manual page, or write the pages of all commands into a folder

@@ -31,14 +31,16 @@ Examples:
   pagemill nuke --confirm --recreate-tables    and make the tables anew
   pagemill nuke --confirm --abandon --yes      although batches are live; without asking
 
-Deleted are all rows of the database, the request lines in {work_dir}/spool and the manifests in
-{work_dir}/batches. Labels, images, outputs, raw results, reports and backups stay; a page whose
-output is there counts as done in the next run. A batch that is live goes on at the provider and is
-billed, and the next run sends its pages again: collect it first (pagemill run), or cancel it. To
-forget one batch, a page's failures or a page's result, this is the wrong command.
+Deleted are all rows of the database, the request lines in {work_dir}/spool and
+the manifests in {work_dir}/batches. Labels, images, outputs, raw results,
+reports and backups stay; a page whose output is there counts as done in the
+next run. A batch that is live goes on at the provider and is billed, and the
+next run sends its pages again: collect it first (pagemill run), or cancel it.
+To forget one batch, a page's failures or a page's result, this is the wrong
+command.
 
-Exit codes: 0 done; 1 batches are live, or it failed; 2 usage, or the answer was no; 5 another process
-works on the database; 78 configuration.")]
+Exit codes: 0 done; 1 batches are live, or it failed; 2 usage, or the answer
+was no; 5 another process works on the database; 78 configuration.")]
 pub struct NukeArgs {
     /// Say what would be deleted and change nothing
     #[arg(long)]

@@ -24,8 +24,9 @@ Examples:
   pagemill clear-failures --all --yes
   pagemill clear-failures --completed --all     forget the counts of pages that are done
 
-Failure counts begin anew, and dead pages and pages in review go back to the work list: the next
-run, or the one that is under way, sends them again. The failures themselves stay in the log.")]
+Failure counts begin anew, and dead pages and pages in review go back to the
+work list: the next run, or the one that is under way, sends them again. The
+failures themselves stay in the log.")]
 pub struct ClearFailuresArgs {
     /// Only the counts of pages that are done; nothing runs again
     #[arg(long)]
@@ -45,8 +46,9 @@ Examples:
   pagemill redo --where school='Howard College' --where year=1849 --dry-run
   pagemill redo --states Alabama --reset-failures --yes
 
-Done pages run again and are paid for again. Their outputs are kept as revisions beside the
-database; deleting an output file has the same effect without keeping it.")]
+Done pages run again and are paid for again. Their outputs are kept as
+revisions beside the database; deleting an output file has the same effect
+without keeping it.")]
 pub struct RedoArgs {
     #[command(flatten)]
     pub select: SelectArgs,
@@ -66,8 +68,9 @@ Examples:
   pagemill skip --where page=1 --dry-run
   pagemill unskip --where page=1
 
-Pages that are done or on their way are left as they are. The pages behind a page that is left out
-go on as they do behind a dead one (execution.on_dead_predecessor).")]
+Pages that are done or on their way are left as they are. The pages behind a
+page that is left out go on as they do behind a dead one
+(execution.on_dead_predecessor).")]
 pub struct SkipArgs {
     #[command(flatten)]
     pub select: SelectArgs,
@@ -83,8 +86,8 @@ Examples:
   pagemill unskip --key 'Alabama:Howard College:1849:1'
   pagemill unskip --all
 
-Pages that were left out with `pagemill skip` go back to the work list. Those whose label is gone
-come back by themselves when it is there again.")]
+Pages that were left out with `pagemill skip` go back to the work list. Those
+whose label is gone come back by themselves when it is there again.")]
 pub struct UnskipArgs {
     #[command(flatten)]
     pub select: SelectArgs,
@@ -109,9 +112,9 @@ Examples:
   pagemill priority low --where year=1900..
   pagemill priority normal --all
 
-Pages of higher priority are uploaded and sent first. A priority of a part of the tree also holds for
-labels that come later. Pages of low priority count as normal once they have waited for
-execution.low_priority_hours.")]
+Pages of higher priority are uploaded and sent first. A priority of a part of
+the tree also holds for labels that come later. Pages of low priority count as
+normal once they have waited for execution.low_priority_hours.")]
 pub struct PriorityArgs {
     /// Whether they go before the others, among them, or after them
     #[arg(value_name = "PRIORITY")]
@@ -129,7 +132,8 @@ pub struct PriorityArgs {
 #[command(after_help = "\
 Examples:
   pagemill note 'Alabama:Howard College:1849:14' 'the lower half is torn off'
-  pagemill note 'Ohio:Lincoln:1850:2' 'scanned twice' --by ann")]
+  pagemill note 'Ohio:Lincoln:1850:2' 'scanned twice' --by ann
+  pagemill show 'Ohio:Lincoln:1850:2'       shows it, in the page's history")]
 pub struct NoteArgs {
     /// The page
     #[arg(value_name = "KEY")]

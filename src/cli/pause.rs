@@ -15,8 +15,9 @@ Examples:
   pagemill status             says that it is paused, since when, and by whom
   pagemill resume             goes on
 
-A run that is under way goes on collecting and waits to be resumed; one that is started while it is
-paused begins paused. With `run --once` the run ends as usual, with exit code 75.")]
+A run that is under way goes on collecting and waits to be resumed; one that is
+started while it is paused begins paused. With `run --once` the run ends as
+usual, with exit code 75.")]
 pub struct PauseArgs {
     #[command(flatten)]
     pub order: OrderArgs,

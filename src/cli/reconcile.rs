@@ -30,11 +30,13 @@ Examples:
   pagemill reconcile --apply --yes      the same without asking
   pagemill reconcile --json
 
-After the database was lost, or an old copy was put back: reconcile --apply first, then run. It
-never sends a page, and touches no job or file of another project.
+After the database was lost, or an old copy was put back: reconcile --apply
+first, then run. It never sends a page, and touches no job or file of another
+project.
 
-Exit codes: 0 nothing differs, or all of it was set right; 1 something differs, or needs you;
-5 a run is going on (--apply); 69 provider unavailable; 78 configuration.")]
+Exit codes: 0 nothing differs, or all of it was set right; 1 something differs,
+or needs you; 5 a run is going on (--apply); 69 provider unavailable; 78
+configuration.")]
 pub struct ReconcileArgs {
     /// Change the database to what is there, and delete remote files of ours that nobody knows
     #[arg(long)]

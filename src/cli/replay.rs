@@ -32,8 +32,9 @@ Examples:
   pagemill replay --accepted           which accepted answers today's schema would refuse
   pagemill replay --json | jq .would
 
-It judges the newest rejected answer of each page that is not done, from the raw results on disk, by
-the schema and the rules of the configuration as it is now. It opens no socket and changes nothing.
+It judges the newest rejected answer of each page that is not done, from the
+raw results on disk, by the schema and the rules of the configuration as it is
+now. It opens no socket and changes nothing.
 Exit codes: 0 judged; 1 an answer could not be read; 2 usage; 78 configuration.")]
 pub struct ReplayArgs {
     #[command(flatten)]

@@ -27,13 +27,14 @@ Examples:
   pagemill restore FILE --dry-run                     what would be replaced by what
   pagemill restore FILE --yes --reconcile             without asking, and bring it up to date
 
-The backup is read through before anything is touched. The database that it replaces is kept beside
-it as ...before-restore-TIME.db. What happened since the backup is not lost: `pagemill reconcile
---apply` takes in the batches that were made since, results that are on the disk, and outputs that are
-there, so that nothing is paid for twice. Until then `pagemill run` may refuse to start.
+The backup is read through before anything is touched. The database that it
+replaces is kept beside it as ...before-restore-TIME.db. What happened since
+the backup is not lost: `pagemill reconcile --apply` takes in the batches that
+were made since, results that are on the disk, and outputs that are there, so
+that nothing is paid for twice. Until then `pagemill run` may refuse to start.
 
-Exit codes: 0 done; 1 failed, or the backup does not pass; 2 usage, or the answer was no; 5 another
-process works on the database; 78 configuration.")]
+Exit codes: 0 done; 1 failed, or the backup does not pass; 2 usage, or the
+answer was no; 5 another process works on the database; 78 configuration.")]
 pub struct RestoreArgs {
     /// The backup
     #[arg(value_name = "FILE")]

@@ -22,9 +22,9 @@ Examples:
   pagemill resume             ends a pause and all halts: the run that is under way, or the next one,
                               submits again
 
-A halt keeps `pagemill run` from uploading and submitting; what was sent is still collected.
-Halts for the key, permissions, billing, spending caps and daily quotas also end by themselves
-when the provider takes calls again.")]
+A halt keeps `pagemill run` from uploading and submitting; what was sent is
+still collected. Halts for the key, permissions, billing, spending caps and
+daily quotas also end by themselves when the provider takes calls again.")]
 pub struct ResumeArgs {
     /// Say what would be ended and change nothing
     #[arg(long)]

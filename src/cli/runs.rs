@@ -56,8 +56,9 @@ Examples:
   pagemill runs show 01a202bd       the beginning of an id is enough where it fits one run
   pagemill runs show 01a202bd --json | jq -r .config
 
-The settings are those that the run took up last, without the API key. A recipe is the prompt, the
-schema, the model and its parameters; it never changes, and its hash is its name.
+The settings are those that the run took up last, without the API key. A recipe
+is the prompt, the schema, the model and its parameters; it never changes, and
+its hash is its name.
 
 Exit codes: 0 told; 1 there is no such run, or no database; 78 configuration.")]
 pub struct ShowArgs {

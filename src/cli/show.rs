@@ -33,7 +33,8 @@ Examples:
   pagemill show KEY --validate                     its stored answers, held to today's schema
 
 It needs no API key, opens no socket and changes nothing.
-Exit codes: 0 shown; 1 there is no such page, or not what was asked for of it; 2 this is no key.")]
+Exit codes: 0 shown; 1 there is no such page, or not what was asked for of it;
+2 this is no key.")]
 pub struct ShowArgs {
     /// The record key, or the path of the page's label, image or output
     #[arg(value_name = "KEY")]

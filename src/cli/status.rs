@@ -36,8 +36,8 @@ Examples:
   pagemill status --incomplete             the pages that are in the middle
   pagemill status --json | jq .eta
 
-It reads beside a running process and never disturbs it. Exit codes: 0 told; 1 there is no
-database; 78 configuration.")]
+It reads beside a running process and never disturbs it. Exit codes: 0 told; 1
+there is no database; 78 configuration.")]
 pub struct StatusArgs {
     /// Look again every so many seconds, on a terminal in place
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u32).range(1..=86_400))]

@@ -42,7 +42,8 @@ Examples:
   pagemill verify --recipes          name the outputs that another recipe made
   pagemill verify --json | jq '.kinds[] | {kind, count}'
 
-Exit codes: 0 nothing is wrong (notes may be left); 1 something is; 5 --fix beside a run.")]
+Exit codes: 0 nothing is wrong (notes may be left); 1 something is; 5 --fix
+beside a run.")]
 pub struct VerifyArgs {
     /// Repair what is safe; refused while a pagemill works on this state
     #[arg(long)]

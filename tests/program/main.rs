@@ -18,6 +18,7 @@ mod disk;
 mod doctor;
 mod export;
 mod failures;
+mod handbook;
 mod kill;
 mod kit;
 mod limits;

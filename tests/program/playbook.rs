@@ -392,3 +392,108 @@ fn s1_32_a_rejected_answer_is_one_warning_and_its_causes_are_in_the_failure_log(
     );
     assert!(lines.iter().all(|line| line["level"] != "ERROR"));
 }
+
+/// The tables, indexes and views of a database, with how they are made.
+fn shape(world: &World) -> Vec<Vec<String>> {
+    world.rows("SELECT type, name, sql FROM sqlite_master ORDER BY type, name")
+}
+
+#[test]
+fn s1_24_playbook_maintenance_recreated_tables_are_those_of_a_fresh_database() {
+    let fresh = World::new(&WorldOptions::default());
+    fresh.run_to(0, &["run"]);
+    let world = dead_letters();
+    let before = database_bytes(&world);
+    world
+        .run_to(0, &["nuke", "--recreate-tables", "--dry-run"])
+        .assert_says(&["failure_logs", "nothing was changed"]);
+    world
+        .run_to(2, &["nuke", "--confirm", "--recreate-tables"])
+        .assert_says(&["nothing was deleted"]);
+    assert_eq!(database_bytes(&world), before);
+    world.run_to(0, &["nuke", "--confirm", "--recreate-tables", "--yes"]);
+    assert_eq!(shape(&world), shape(&fresh));
+    assert_eq!(world.number("SELECT count(*) FROM failure_counts"), 0);
+}
+
+#[test]
+fn s1_38_playbook_counts_of_done_pages_are_pruned_and_nothing_runs_again() {
+    let world = World::new(&WorldOptions {
+        books: 4,
+        pages: 2,
+        faults: "pages: [{key: '*:2', kind: invalid_json, times: 1}]",
+        settings: &[("breaker.pilot_pages", "0")],
+        ..WorldOptions::default()
+    });
+    world.run_to(0, &["run"]);
+    let counts = "SELECT count(*) FROM failure_counts";
+    assert_eq!(world.number(counts), 4);
+    let requests = world.ledger().requests_by_key;
+
+    let some = ["clear-failures", "--completed", "--states", "S1"];
+    let before = database_bytes(&world);
+    world.run_to(0, &[&some[..], &["--dry-run"]].concat());
+    assert_eq!(database_bytes(&world), before);
+    world.run_to(0, &[&some[..], &["--yes"]].concat());
+    assert_eq!(world.number(counts), 3);
+    world.run_to(0, &["clear-failures", "--completed", "--all", "--yes"]);
+    assert_eq!(world.number(counts), 0);
+
+    world.run_to(0, &["run"]);
+    assert_eq!(world.ledger().requests_by_key, requests);
+    assert_eq!(world.number("SELECT count(*) FROM failure_logs"), 4);
+    world.run_to(0, &["verify"]);
+}
+
+/// The log lines of a child.
+fn log(ended: &Ended) -> Vec<Value> {
+    let lines = ended.err.lines().filter(|line| line.starts_with('{'));
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn s1_32_playbook_api_faults_and_halts_are_told_with_their_causes() {
+    let world = World::new(&WorldOptions {
+        faults: "create_500: {rate: 1, at_most: 1}
+pages: [{key: '*', kind: invalid_json, times: 1}]",
+        settings: &[
+            ("breaker.pilot_pages", "1"),
+            ("breaker.pilot_accept_percent", "100"),
+        ],
+        ..WorldOptions::default()
+    });
+    let ended = world.run_to(75, &["run", "--log-format", "json", "--log-level", "warn"]);
+    let lines = log(&ended);
+    let told = |message: &str| {
+        let mut told = lines.iter().filter(|line| line["message"] == message);
+        told.next()
+            .unwrap_or_else(|| panic!("{message}: {}", ended.err))
+    };
+    let (page, batch) = (
+        key(0, 1),
+        &world.rows("SELECT batch_id FROM submissions")[0][0],
+    );
+    let refused = told("create was not answered with a job");
+    assert_eq!(refused["batch.id"], **batch);
+    let reason = refused["reason"].as_str().unwrap();
+    assert!(reason.starts_with("create a batch: HTTP 500"), "{reason}");
+    let rejected = told("answer rejected");
+    assert_eq!(rejected["page.key"], page.as_str());
+    assert_eq!(rejected["error"], "JSONDecodeError");
+    let reason = rejected["reason"].as_str().unwrap();
+    assert!(reason.starts_with("not JSON: "), "{reason}");
+    let halted = told("submission is halted; collection goes on");
+    assert_eq!(halted["level"], "ERROR");
+    assert!(
+        halted["remedy"]
+            .as_str()
+            .unwrap()
+            .contains("pagemill resume")
+    );
+    // The table has the same words, and the answer that they are about.
+    let row = &world.rows("SELECT error_message, raw_response_text FROM failure_logs")[0];
+    assert_eq!(row[0], reason);
+    assert!(row[1].contains(&page), "{}", row[1]);
+}

@@ -126,11 +126,15 @@ async fn summary<C: ConnectionTrait>(
         writeln!(out, "newest:")?;
     }
     for line in &shown.latest {
-        writeln!(
-            out,
-            "  {} {} ({} so far) {}",
-            line.at, line.key, line.failures, line.error
-        )?;
+        let words = format!(
+            "{} {} ({} so far) {}",
+            seconds(line.at),
+            line.key,
+            line.failures,
+            line.error
+        );
+        write!(out, "  ")?;
+        desk.screen.paragraph(2, &words, out)?;
         writeln!(out, "    {}", cut(&line.message, MESSAGE_CHARACTERS))?;
         raw_of(desk, line, out).await?;
     }

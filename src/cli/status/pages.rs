@@ -135,7 +135,7 @@ impl List {
         }
         columns.keep_whole(0);
         columns.print(out)?;
-        let remedy = "--limit N shows more, --states, --where and others choose among them";
+        let remedy = "--limit N shows more; --states, --where and others choose";
         if wanted.selection.is_all() {
             more(shown.len() as u64, self.in_stages, remedy, out)
         } else if self.pages.len() > shown.len() {

@@ -82,13 +82,13 @@ fn print_json(value: &Value, out: &mut impl Write) -> io::Result<()> {
 
 fn looked(found: &Outcome, out: &mut impl Write) -> io::Result<()> {
     let text = format!(
-        "verified {} pages with {} events, {} batches, {} outputs, {} raw result files in {}",
+        "verified in {}: {} pages, {} events, {} batches, {} outputs, {} raw result files",
+        words::span(found.took),
         words::count(found.looked.pages),
         words::count(found.looked.events),
         words::count(found.looked.batches),
         words::count(found.outputs),
         words::count(found.raw_files),
-        words::span(found.took),
     );
     wrapped("", &text, out)?;
     let (wrong, notes) = (found.wrong(), found.findings.count(Severity::Note));
