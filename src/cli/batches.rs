@@ -471,7 +471,7 @@ fn consequence(order: &Order, row: &BatchRow) -> String {
             format!("forgetting it frees {pages} pages, which are sent, and paid for, again; {job}")
         }
         _ => format!(
-            "its job is stopped; finished answers are kept, the rest of {pages} pages runs again"
+            "the provider is asked to stop its job; finished answers are kept, the rest of {pages} pages runs again"
         ),
     }
 }

@@ -303,6 +303,10 @@ impl Says<'_> {
             writeln!(out, "{}", serde_json::to_string_pretty(&shown)?)?;
             return Ok(());
         }
+        if before.means_none {
+            writeln!(out, "{}: no known page is meant", self.subject())?;
+            return Ok(());
+        }
         writeln!(out, "{}: nothing to do", self.subject())?;
         left_alone(before, out)?;
         Ok(())

@@ -183,6 +183,29 @@ fn s3_09_a_run_is_continued_by_its_id_with_its_own_recipe_and_window_or_not_at_a
 }
 
 #[test]
+fn a_run_that_was_killed_is_stopped_when_another_begins_and_a_choice_of_nothing_is_told() {
+    let world = World::new(&WorldOptions {
+        latency_ms: 600_000,
+        ..WorldOptions::default()
+    });
+    let mut running = world.start(&["run", "--run-id", "killed"]);
+    running.wait_until_said(&["batch submitted"]);
+    running.kill();
+    world.run_to(75, &["run", "--once", "--run-id", "after"]);
+    let runs = "SELECT run_id, status, ended_at IS NOT NULL FROM runs ORDER BY created_at";
+    let expected = [["killed", "stopped", "1"], ["after", "stopped", "1"]];
+    assert_eq!(world.rows(runs), expected);
+
+    let nobody = world.run_to(0, &["redo", "--states", "Alabam", "--yes"]);
+    nobody.assert_says(&["redo (state Alabam): no known page is meant"]);
+    let nothing = world.run_to(0, &["redo", "--states", "S0", "--yes"]);
+    nothing.assert_says(&[
+        "redo (state S0): nothing to do",
+        "1  batched: left as they are",
+    ]);
+}
+
+#[test]
 fn s3_13_a_window_takes_the_labels_that_arrived_in_it_and_drift_is_found() {
     let world = World::new(&WorldOptions {
         pages: 3,

@@ -221,7 +221,7 @@ fn s1_17_playbook_c_dead_letters_are_unblocked_by_state_school_year_or_all() {
             0,
             &["clear-failures", "--where", "year=1800..1840", "--yes"],
         )
-        .assert_says(&["nothing to do"]);
+        .assert_says(&["no known page is meant"]);
 
     // Nobody says yes: nothing happens.
     world

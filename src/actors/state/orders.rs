@@ -332,7 +332,7 @@ async fn wish(
     submission.write(tx, change).await?;
     let mut effects = Effects::default();
     if wanted == Wish::Cancel {
-        effects.add("cancel wanted", 1);
+        effects.add("jobs to be stopped", 1);
     }
     Ok(effects)
 }

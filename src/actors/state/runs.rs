@@ -10,7 +10,7 @@ use super::messages::{
     StartRun, StateError, StateResult,
 };
 use super::pages::{Cause, Pages};
-use super::sql::{maybe_text, small, texts};
+use super::sql::{execute, maybe_text, small, text, texts};
 use super::submits::Submission;
 use super::{Apply, Rules, questions};
 use crate::domain::ids::{BatchId, RecordKey};
@@ -29,6 +29,7 @@ impl Apply for StartRun {
         if let Some(known) = &known {
             self.refuse_another(known)?;
         }
+        execute(tx, STOP_OTHERS, [text(&self.run)]).await?;
         let restarts = known.as_ref().map_or(0, |run| run.restarts + 1);
         let row = runs::ActiveModel {
             run_id: Set(self.run.to_string()),
@@ -64,6 +65,12 @@ impl Apply for StartRun {
         })
     }
 }
+
+/// Whoever begins a run owns the state: a process that was at work on another run is gone, and left no
+/// word.
+const STOP_OTHERS: &str = "
+    UPDATE runs SET status = 'stopped', ended_at = updated_at
+    WHERE status IN ('initializing','processing') AND run_id <> ?1";
 
 impl StartRun {
     /// A run is continued as it was begun, or not at all.

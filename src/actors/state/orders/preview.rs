@@ -21,6 +21,8 @@ pub struct Preview {
     pub left_alone: Vec<(PageStage, u64)>,
     /// The first pages that it would touch.
     pub first: Vec<RecordKey>,
+    /// Whether no known page is meant at all.
+    pub means_none: bool,
 }
 
 /// The words for what happens to pages of a stage.
@@ -95,7 +97,13 @@ pub async fn preview(
             number(conn, &sql, [condition.value.clone()]).await?,
         );
     }
+    let meant = format!(
+        "SELECT count(*) FROM (SELECT 1 FROM pages AS p WHERE {} LIMIT 1)",
+        condition.sql
+    );
+    let meant = number(conn, &meant, [condition.value.clone()]).await?;
     Ok(Preview {
+        means_none: meant == 0,
         left_alone: left_alone(conn, order, &fitting, &condition).await?,
         first: next_keys(conn, order, None, limit).await?,
         effects,
