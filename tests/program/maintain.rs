@@ -108,6 +108,19 @@ fn s2_39_old_raw_results_are_compressed_and_every_command_still_reads_them() {
     assert_eq!(names(&world, "raw"), compressed);
     let recorded = "SELECT count(*) FROM submissions WHERE raw_path LIKE '%.jsonl.zst'";
     assert_eq!(world.number(recorded), count as i64);
+    // The answers are still at hand, word for word.
+    for arguments in [
+        &["show", &key(0, 1), "--raw"][..],
+        &["show", &key(0, 1), "--validate"],
+        &["failures", "--raw"],
+        &["replay", "--accepted"],
+    ] {
+        let shown = world.run_to(0, arguments);
+        assert!(!shown.err.contains("cannot be read"), "{}", shown.err);
+    }
+    world
+        .run_to(0, &["show", &key(0, 1), "--raw"])
+        .assert_says(&["\"candidates\""]);
     // What was paid for is the same as before.
     let kept = "SELECT sum(raw_bytes) FROM submissions";
     assert_eq!(world.number(kept), bytes);
