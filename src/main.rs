@@ -67,6 +67,7 @@ async fn run(cli: &Cli) -> anyhow::Result<u8> {
         Command::Failures(args) => cli::failures::run(&cli.common, args, out).await,
         Command::Export(args) => cli::export::run(&cli.common, args, out).await,
         Command::Doctor(args) => cli::doctor::run(&cli.common, args, out).await,
+        Command::Rekey(args) => cli::rekey::run(&cli.common, args, out).await,
         Command::Reconcile(args) => cli::reconcile::run(&cli.common, args, out).await,
         Command::Verify(args) => cli::verify::run(&cli.common, args, out).await,
         Command::Pause(args) => cli::pause::run(&cli.common, args, out).await,

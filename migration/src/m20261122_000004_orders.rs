@@ -44,7 +44,7 @@ CREATE TABLE orders (
     order_id   TEXT NOT NULL PRIMARY KEY CHECK (order_id <> ''),
     command    TEXT NOT NULL
                CHECK (command IN ('pause','resume','clear-failures','redo','skip','unskip',
-                                  'priority','note','cancel batch','forget batch','nuke')),
+                                  'priority','note','cancel batch','forget batch','nuke','rekey')),
     arguments  TEXT NOT NULL CHECK (json_valid(arguments)),
     by_whom    TEXT NOT NULL,
     reason     TEXT NOT NULL DEFAULT '',

@@ -69,7 +69,7 @@ impl Clerk {
                     round.closed += 1;
                 }
                 // It is done before it is kept.
-                Order::Nuke { .. } => {}
+                Order::Nuke { .. } | Order::Rekey { .. } => {}
                 Order::Pause | Order::Resume => {
                     self.carry_out(&kept.id, Vec::new()).await?;
                     round.closed += 1;

@@ -26,6 +26,7 @@ pub mod pages;
 pub mod pause;
 pub mod progress;
 pub mod reconcile;
+pub mod rekey;
 pub mod replay;
 pub mod report;
 pub mod restore;
@@ -167,6 +168,8 @@ pub enum Command {
     Verify(verify::VerifyArgs),
     /// Compare the database with the provider, and rebuild one that was lost
     Reconcile(reconcile::ReconcileArgs),
+    /// Let another key of the same project take over what is with the provider
+    Rekey(rekey::RekeyArgs),
     /// Write reports that are due and compress old raw results now; a run does so by itself
     Maintain(maintain::MaintainArgs),
     /// Copy the database, also beside a run, and take away old copies

@@ -2,7 +2,7 @@
 //! it and why, so that it survives a crash and can be answered for later.
 
 use super::failure::words;
-use super::ids::{BatchId, OrderId, RecordKey};
+use super::ids::{BatchId, KeyFingerprint, OrderId, RecordKey};
 use super::selection::Selection;
 use super::time::Timestamp;
 
@@ -20,6 +20,7 @@ words! {
         CancelBatch => "cancel batch",
         ForgetBatch => "forget batch",
         Nuke => "nuke",
+        Rekey => "rekey",
     }
 }
 
@@ -127,6 +128,12 @@ pub enum Order {
     /// Everything that the database knew was deleted. Never given to a running process: it stands in
     /// the emptied database as the trace of what was done.
     Nuke { recreate_tables: bool },
+    /// What was made under these keys is under another one of the same project from here on. Given where
+    /// no process is at work; it stands as the trace of what was done.
+    Rekey {
+        from: Vec<KeyFingerprint>,
+        to: KeyFingerprint,
+    },
 }
 
 impl Order {
@@ -144,6 +151,7 @@ impl Order {
             Self::CancelBatch { .. } => OrderKind::CancelBatch,
             Self::ForgetBatch { .. } => OrderKind::ForgetBatch,
             Self::Nuke { .. } => OrderKind::Nuke,
+            Self::Rekey { .. } => OrderKind::Rekey,
         }
     }
 
@@ -160,7 +168,8 @@ impl Order {
             | Self::Resume
             | Self::CancelBatch { .. }
             | Self::ForgetBatch { .. }
-            | Self::Nuke { .. } => None,
+            | Self::Nuke { .. }
+            | Self::Rekey { .. } => None,
         }
     }
 }

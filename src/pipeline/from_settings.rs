@@ -135,6 +135,16 @@ pub fn client(settings: &Settings) -> Result<GeminiClient, PlanError> {
     })?)
 }
 
+/// What the key and the project of these settings are known by.
+pub fn fingerprint(settings: &Settings) -> KeyFingerprint {
+    let project = settings.api.project.as_deref();
+    let key = settings.api_key.as_ref();
+    key.map_or_else(
+        || KeyFingerprint::from("none"),
+        |key| key.fingerprint(project),
+    )
+}
+
 /// The real world: the provider over HTTP, the folders, the clock, randomness.
 pub fn world(settings: &Settings) -> Result<World, PlanError> {
     let client = Rc::new(client(settings)?);
@@ -184,7 +194,6 @@ impl Plan {
         use crate::ports::clock::Clock;
         let now = SystemClock.now();
         let recipe = Arc::new(recipe(settings)?);
-        let project = settings.api.project.as_deref();
         let shared = Shared {
             run: request
                 .run
@@ -192,10 +201,7 @@ impl Plan {
                 .unwrap_or_else(|| RunId::from(OsEntropy.unique_id(now))),
             scope: windowed(settings.scope_token(), request.window.as_ref()),
             chained: settings.execution.context == Context::Chain,
-            key_fingerprint: settings.api_key.as_ref().map_or_else(
-                || KeyFingerprint::from("none"),
-                |key| key.fingerprint(project),
-            ),
+            key_fingerprint: fingerprint(settings),
             price: price(settings, now)?,
         };
         let snapshot = settings.snapshot_yaml();

@@ -26,8 +26,8 @@ pub enum StartError {
     State(#[from] StateError),
     #[error(
         "{batches} live batches were made with another API key or project (fingerprint {theirs}; \
-         this one is {ours}): this key cannot see them. Use the key that made them, or finish \
-         them with it first"
+         this one is {ours}): a key of another project cannot see them. Use the key that made \
+         them, or finish them with it first; if this key is of the same project: pagemill rekey"
     )]
     OtherKey {
         batches: usize,

@@ -330,9 +330,10 @@ async fn s3_03_s3_04_s3_22_s4_19_runs_are_counted_kept_and_found_by_the_beginnin
     let total: u64 = first.totals.iter().map(|(_stage, count)| count).sum();
     assert_eq!(total, 2);
     assert_eq!((second.run.as_str(), second.restarts), ("run-2", 0));
+    // Its process left no word, and was gone when the other run was taken up again.
     assert_eq!(
         (second.status, second.ended_at),
-        (RunStatus::Processing, None)
+        (RunStatus::Stopped, Some(at(1_000)))
     );
     let recipe = desk_runs::recipe(&world.db, &first.recipe).await.unwrap();
     assert_eq!(recipe, Some(crate::kit::state_world::recipe()));

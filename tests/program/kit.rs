@@ -42,6 +42,8 @@ pub struct WorldOptions<'a> {
     pub seed: u64,
     /// The only key that the emulator takes.
     pub key: &'a str,
+    /// Whether it takes every other key as well, as one of the same project.
+    pub any_key: bool,
     /// Settings on top of the usual short intervals, by dotted path.
     pub settings: &'a [(&'a str, &'a str)],
 }
@@ -55,6 +57,7 @@ impl Default for WorldOptions<'_> {
             faults: "",
             seed: 1,
             key: KEY,
+            any_key: false,
             settings: &[],
         }
     }
@@ -107,7 +110,7 @@ impl World {
             batch_latency: Duration::from_millis(options.latency_ms),
             faults: FaultProfile::from_yaml(options.faults).unwrap(),
             seed: options.seed,
-            api_key: Some(options.key.to_owned()),
+            api_key: (!options.any_key).then(|| options.key.to_owned()),
             ..EmulatorOptions::default()
         };
         let emulator = wait_for(Emulator::start(emulator)).unwrap();

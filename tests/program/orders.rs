@@ -183,6 +183,63 @@ fn s3_09_a_run_is_continued_by_its_id_with_its_own_recipe_and_window_or_not_at_a
 }
 
 #[test]
+fn f14_another_key_of_the_same_project_takes_over_and_one_of_another_project_does_not() {
+    let mut world = World::new(&WorldOptions {
+        pages: 2,
+        latency_ms: 600_000,
+        any_key: true,
+        ..WorldOptions::default()
+    });
+    world.run_to(75, &["run", "--once"]);
+    world
+        .run_to(0, &["rekey", "--yes"])
+        .assert_says(&["every live batch was made under this key"]);
+    world.variable("GEMINI_API_KEY", Some("another-key"));
+    let refused = world.run(&["run", "--once"]);
+    refused.assert_code(78);
+    refused.assert_says(&["pagemill rekey"]);
+
+    // A job that the new key does not see keeps everything as it is.
+    let provider = world.emulator.base_url();
+    let elsewhere = World::new(&WorldOptions {
+        any_key: true,
+        ..WorldOptions::default()
+    });
+    world.variable(
+        "GOOGLE_GEMINI_BASE_URL",
+        Some(&elsewhere.emulator.base_url()),
+    );
+    let blind = world.run(&["rekey", "--yes"]);
+    blind.assert_code(1);
+    blind.assert_says(&["this key does not see batches/", "nothing was changed"]);
+    world.variable("GOOGLE_GEMINI_BASE_URL", Some(&provider));
+
+    let keys = "SELECT count(DISTINCT key_fingerprint) FROM submissions";
+    let before = world.rows("SELECT key_fingerprint FROM submissions");
+    world
+        .run_to(0, &["rekey", "--dry-run"])
+        .assert_says(&["would take over"]);
+    assert_eq!(
+        world.rows("SELECT key_fingerprint FROM submissions"),
+        before
+    );
+    let taken = ["rekey", "--yes", "--by", "ann", "--reason", "expired"];
+    world
+        .run_to(0, &taken)
+        .assert_says(&["taken over by the key"]);
+    assert_ne!(
+        world.rows("SELECT key_fingerprint FROM submissions"),
+        before
+    );
+    assert_eq!(world.number(keys), 1);
+    let traced = world.rows("SELECT command, by_whom, reason, state FROM orders");
+    assert_eq!(traced, [["rekey", "ann", "expired", "done"]]);
+    world.run_to(75, &["run", "--once"]);
+    assert_eq!(world.ledger().jobs_made, 1, "nothing was bought again");
+    world.run_to(0, &["verify"]);
+}
+
+#[test]
 fn a_run_that_was_killed_is_stopped_when_another_begins_and_a_choice_of_nothing_is_told() {
     let world = World::new(&WorldOptions {
         latency_ms: 600_000,

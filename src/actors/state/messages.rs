@@ -370,6 +370,16 @@ messages! {
     /// The order is done, or refused.
     CloseOrder { id: OrderId, state: OrderState, effects: Effects, at: Timestamp } -> ();
 
+    /// Live batches and remote files of these keys are under another one from here on; gives how many
+    /// batches. Leaves its order as a trace.
+    TakeOverKeys {
+        id: OrderId,
+        from: Vec<KeyFingerprint>,
+        to: KeyFingerprint,
+        signature: Signature,
+        at: Timestamp,
+    } -> u64;
+
     /// One batch.
     FindBatch { batch: BatchId } -> Option<BatchRow>;
 

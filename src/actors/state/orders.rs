@@ -9,17 +9,19 @@ use entity::submissions;
 
 use super::messages::{
     AgePriorities, BatchRow, CarryOut, CloseOrder, FindBatch, Halt, ListOpenOrders, NextOfOrder,
-    PlaceOrder, RecordCancelSent, Resume, ResumedBy, StateError, StateResult,
+    PlaceOrder, RecordCancelSent, Resume, ResumedBy, StateError, StateResult, TakeOverKeys,
 };
 use super::open::connect;
 use super::questions::batch_rows;
 use super::rows::{instant, maybe_instant, word};
-use super::sql::{execute, execute_exactly, first, optional_text, rows, signed, text, texts};
+use super::sql::{
+    execute, execute_exactly, first, json_list, optional_text, rows, signed, text, texts,
+};
 use super::submits::Submission;
 use super::{Apply, Rules};
 use crate::domain::batch::BatchStage;
 use crate::domain::halt::HaltReason;
-use crate::domain::ids::{BatchId, OrderId, RecordKey};
+use crate::domain::ids::{BatchId, KeyFingerprint, OrderId, RecordKey};
 use crate::domain::order::{Effects, KeptOrder, Order, OrderKind, OrderState, Signature, Wish};
 use crate::domain::time::Timestamp;
 
@@ -370,6 +372,40 @@ pub async fn batch(conn: &impl ConnectionTrait, batch: &BatchId) -> StateResult<
         .one(conn)
         .await?;
     Ok(batch_rows(conn, row.into_iter().collect()).await?.pop())
+}
+
+impl Apply for TakeOverKeys {
+    type Reply = u64;
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<u64> {
+        let from = || json_list(self.from.iter().map(KeyFingerprint::as_str));
+        let values = || [from(), text(&self.to), text(self.at)];
+        let batches = execute(
+            tx,
+            "UPDATE submissions SET key_fingerprint = ?2, updated_at = ?3
+             WHERE key_fingerprint IN (SELECT value FROM json_each(?1))
+               AND state IN ('planned','submitting','in doubt','submitted','ready')",
+            values(),
+        )
+        .await?;
+        let files = execute(
+            tx,
+            "UPDATE remote_files SET key_fingerprint = ?2, updated_at = ?3
+             WHERE key_fingerprint IN (SELECT value FROM json_each(?1))
+               AND state IN ('live','deleting','undeletable')",
+            values(),
+        )
+        .await?;
+        let order = Order::Rekey {
+            from: self.from.clone(),
+            to: self.to.clone(),
+        };
+        let mut effects = Effects::default();
+        effects.add("live batches taken over", batches);
+        effects.add("remote files taken over", files);
+        place_done(tx, &self.id, &order, &self.signature, &effects, self.at).await?;
+        Ok(batches)
+    }
 }
 
 pub(super) const AGE: &str = "

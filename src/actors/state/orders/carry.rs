@@ -71,7 +71,8 @@ impl Carry<'_> {
             | Order::Resume
             | Order::CancelBatch { .. }
             | Order::ForgetBatch { .. }
-            | Order::Nuke { .. } => Ok(Effects::default()),
+            | Order::Nuke { .. }
+            | Order::Rekey { .. } => Ok(Effects::default()),
         }
     }
 

@@ -43,7 +43,8 @@ pub(super) fn effect_word(order: &Order, stage: PageStage) -> Option<&'static st
             | Order::Resume
             | Order::CancelBatch { .. }
             | Order::ForgetBatch { .. }
-            | Order::Nuke { .. },
+            | Order::Nuke { .. }
+            | Order::Rekey { .. },
             _,
         ) => return None,
     };

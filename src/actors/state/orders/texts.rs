@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::actors::state::messages::StateResult;
 use crate::actors::state::rows::corrupt;
-use crate::domain::ids::{BatchId, RecordKey};
+use crate::domain::ids::{BatchId, KeyFingerprint, RecordKey};
 use crate::domain::order::{Effects, Order, OrderKind, Priority};
 use crate::domain::selection::{LevelChoice, LevelFilter, Selection};
 
@@ -26,6 +26,10 @@ pub(super) fn arguments(order: &Order) -> String {
             json!({"which": selection_json(which), "priority": priority.as_str()})
         }
         Order::Note { key, text } => json!({"key": key.as_str(), "text": text}),
+        Order::Rekey { from, to } => {
+            let from: Vec<&str> = from.iter().map(KeyFingerprint::as_str).collect();
+            json!({"from": from, "to": to.as_str()})
+        }
         Order::Nuke { recreate_tables } => json!({"recreate_tables": recreate_tables}),
         Order::CancelBatch { batch } => json!({"batch_id": batch.as_str()}),
         Order::ForgetBatch {
@@ -87,6 +91,14 @@ pub(super) fn order(thing: &str, kind: OrderKind, arguments: &str) -> StateResul
                 key: RecordKey::from(value.get("key")?.as_str()?),
                 text: value.get("text")?.as_str()?.to_owned(),
             },
+            OrderKind::Rekey => {
+                let from = value.get("from")?.as_array()?.iter();
+                let from = from.map(|key| key.as_str().map(KeyFingerprint::from));
+                Order::Rekey {
+                    from: from.collect::<Option<Vec<KeyFingerprint>>>()?,
+                    to: KeyFingerprint::from(value.get("to")?.as_str()?),
+                }
+            }
             OrderKind::Nuke => Order::Nuke {
                 recreate_tables: value.get("recreate_tables")?.as_bool()?,
             },
@@ -212,6 +224,10 @@ mod tests {
             },
             Order::Nuke {
                 recreate_tables: true,
+            },
+            Order::Rekey {
+                from: vec![KeyFingerprint::from("old")],
+                to: KeyFingerprint::from("new"),
             },
             Order::CancelBatch {
                 batch: batch.clone(),

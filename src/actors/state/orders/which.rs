@@ -45,7 +45,8 @@ fn condition_of(order: &Order) -> Option<String> {
         | Order::Resume
         | Order::CancelBatch { .. }
         | Order::ForgetBatch { .. }
-        | Order::Nuke { .. } => {
+        | Order::Nuke { .. }
+        | Order::Rekey { .. } => {
             return None;
         }
     };
