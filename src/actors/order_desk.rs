@@ -10,6 +10,7 @@ use actix::prelude::*;
 use futures_util::StreamExt;
 
 use super::activity::{Activity, Root, Stage, answered, stage_handlers};
+use super::disk_pause::DiskPause;
 use super::hint::{PagesRegistered, Tick};
 use super::state::StateActor;
 use super::state::messages::{
@@ -21,6 +22,7 @@ use crate::domain::ids::{BatchId, OrderId, RecordKey};
 use crate::domain::order::{Effects, KeptOrder, Order, OrderState};
 use crate::domain::time::Timestamp;
 use crate::notices;
+use crate::ports::page_source::SourceError;
 use crate::ports::result_sink::ResultSink;
 
 /// Pages that one transaction changes for an order: others are served in between.
@@ -39,12 +41,20 @@ pub struct Clerk {
 }
 
 /// What one round came to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Round {
-    /// Orders that are done, or refused.
-    pub closed: u64,
     /// Pages that something was done about.
     pub pages: u64,
+    /// Why our disk keeps an output from becoming a revision; its order waits.
+    pub held: Option<SourceError>,
+}
+
+/// How far an order about pages got.
+enum Reached {
+    /// It is closed; this many pages were in this round.
+    End(u64),
+    /// Our disk keeps it from going on now.
+    Held(SourceError),
 }
 
 impl Clerk {
@@ -56,47 +66,40 @@ impl Clerk {
         self.wishes.clock.now()
     }
 
-    /// Carries out every open order, as far as that can be done now.
-    pub async fn work_off(&self) -> Result<Round, StateError> {
+    /// Carries out every open order, as far as that can be done now. While the disk is left alone,
+    /// orders that need it wait.
+    pub async fn work_off(&self, leaves_disk: bool) -> Result<Round, StateError> {
         let mut round = Round::default();
         for kept in answered(self.state().send(ListOpenOrders {}).await)? {
             match &kept.order {
-                Order::ForgetBatch { batch, .. } => {
-                    round.closed += u64::from(self.forget(&kept, batch).await?);
-                }
-                Order::CancelBatch { batch } => {
-                    self.cancel(&kept, batch).await?;
-                    round.closed += 1;
-                }
+                Order::ForgetBatch { batch, .. } => self.forget(&kept, batch).await?,
+                Order::CancelBatch { batch } => self.cancel(&kept, batch).await?,
                 // It is done before it is kept.
                 Order::Nuke { .. } | Order::Rekey { .. } => {}
                 Order::Pause | Order::Resume => {
                     self.carry_out(&kept.id, Vec::new()).await?;
-                    round.closed += 1;
                 }
-                Order::Redo { .. } => {
-                    if let Some(pages) = self.pages(&kept, true).await? {
-                        round.pages += pages;
-                        round.closed += 1;
-                    }
-                }
+                Order::Redo { .. } if leaves_disk || round.held.is_some() => {}
+                Order::Redo { .. } => match self.pages(&kept, true).await? {
+                    Reached::End(pages) => round.pages += pages,
+                    Reached::Held(fault) => round.held = Some(fault),
+                },
                 Order::ClearFailures { .. }
                 | Order::Skip { .. }
                 | Order::Unskip { .. }
                 | Order::Prioritize { .. }
                 | Order::Note { .. } => {
-                    let pages = self.pages(&kept, false).await?;
-                    round.pages += pages.unwrap_or(0);
-                    round.closed += 1;
+                    if let Reached::End(pages) = self.pages(&kept, false).await? {
+                        round.pages += pages;
+                    }
                 }
             }
         }
         Ok(round)
     }
 
-    /// Carries out an order about pages, some at a time. `None` when our disk keeps it from going on
-    /// now.
-    async fn pages(&self, kept: &KeptOrder, retires: bool) -> Result<Option<u64>, StateError> {
+    /// Carries out an order about pages, some at a time.
+    async fn pages(&self, kept: &KeptOrder, retires: bool) -> Result<Reached, StateError> {
         let mut pages = 0;
         loop {
             let question = NextOfOrder {
@@ -104,8 +107,8 @@ impl Clerk {
                 limit: PAGES_AT_ONCE,
             };
             let keys = answered(self.state().send(question).await)?;
-            if retires && !self.retire(&keys).await {
-                return Ok(None);
+            if retires && let Err(fault) = self.retire(&keys).await {
+                return Ok(Reached::Held(fault));
             }
             let over = keys.is_empty();
             pages += keys.len() as u64;
@@ -119,26 +122,23 @@ impl Clerk {
                     message: &effects.message,
                 }
                 .emit();
-                return Ok(Some(pages));
+                return Ok(Reached::End(pages));
             }
         }
     }
 
     /// Outputs become revisions before their pages run again: a crash in between leaves pages whose
-    /// output is gone, which run again as well.
-    async fn retire(&self, keys: &[RecordKey]) -> bool {
+    /// output is gone, which run again as well. The first that the disk does not take ends it.
+    async fn retire(&self, keys: &[RecordKey]) -> Result<(), SourceError> {
         let retired = keys.iter().map(|key| self.sink.retire_output(key));
         let mut retired = futures_util::stream::iter(retired).buffer_unordered(OUTPUTS_AT_ONCE);
-        let mut all = true;
         while let Some(outcome) = retired.next().await {
-            if let Err(error) = outcome
-                && !error.missing
-            {
-                notices::OutputNotRetired { fault: &error }.emit();
-                all = false;
+            match outcome {
+                Err(fault) if !fault.missing => return Err(fault),
+                _retired_or_gone => {}
             }
         }
-        all
+        Ok(())
     }
 
     async fn carry_out(&self, id: &OrderId, keys: Vec<RecordKey>) -> Result<Effects, StateError> {
@@ -178,22 +178,22 @@ impl Clerk {
         answered(self.state().send(FindBatch { batch }).await)
     }
 
-    /// Gives a batch up, or waits for the stage that works on it to do so; tells whether it is over.
-    async fn forget(&self, kept: &KeptOrder, batch: &BatchId) -> Result<bool, StateError> {
+    /// Gives a batch up, or leaves that to whoever works on it.
+    async fn forget(&self, kept: &KeptOrder, batch: &BatchId) -> Result<(), StateError> {
         let Some(row) = self.find(batch).await? else {
             let words = format!("there is no batch {batch}");
-            return self.refuse(kept, words).await.map(|()| true);
+            return self.refuse(kept, words).await;
         };
         match row.state.stage() {
             BatchStage::Settled => {
                 let words = format!("batch {batch} is settled: its results are collected");
-                return self.refuse(kept, words).await.map(|()| true);
+                return self.refuse(kept, words).await;
             }
             BatchStage::Abandoned if row.wish.is_none() => {
                 let words = format!("batch {batch} is abandoned already");
-                return self.refuse(kept, words).await.map(|()| true);
+                return self.refuse(kept, words).await;
             }
-            BatchStage::Abandoned => return self.given_up(kept).await.map(|()| true),
+            BatchStage::Abandoned => return self.given_up(kept).await,
             BatchStage::Planned
             | BatchStage::Submitting
             | BatchStage::InDoubt
@@ -203,22 +203,24 @@ impl Clerk {
         if row.wish.is_none_or(|wish| !wish.forgets()) {
             self.carry_out(&kept.id, Vec::new()).await?;
         }
-        if self.beside_stages {
-            return Ok(false);
+        // Whether the provider has a batch whose process was killed while it was sent must be found out
+        // first: that is the start of the next run, which honours the wish then.
+        if self.beside_stages || row.state.stage() == BatchStage::Submitting {
+            return Ok(());
         }
         let Some(row) = self.find(batch).await? else {
-            return Ok(false);
+            return Ok(());
         };
         match self.wishes.fulfill(&row).await? {
-            Fulfilled::Forgotten { .. } => self.given_up(kept).await.map(|()| true),
-            Fulfilled::LivesOn => Ok(false),
+            Fulfilled::Forgotten { .. } => self.given_up(kept).await,
+            Fulfilled::LivesOn => Ok(()),
             Fulfilled::Failed(error) => {
                 notices::CancelFailed {
                     batch,
                     message: &error.message,
                 }
                 .emit();
-                Ok(false)
+                Ok(())
             }
         }
     }
@@ -265,6 +267,7 @@ pub struct OrderDesk {
     activity: Activity,
     working: bool,
     aged_at: Option<Timestamp>,
+    disk: DiskPause,
 }
 
 impl OrderDesk {
@@ -282,6 +285,7 @@ impl OrderDesk {
             activity: Activity::new("order desk", root),
             working: false,
             aged_at: None,
+            disk: DiskPause::new("order desk"),
         }
     }
 
@@ -293,29 +297,39 @@ impl OrderDesk {
         self.activity.begin();
         let clerk = Rc::clone(&self.clerk);
         let aging = self.aging_due(now);
+        let leaves_disk = self.disk.holds(now);
         let work = async move {
-            let round = clerk.work_off().await?;
-            let aged = match aging {
-                Some(before) => {
-                    let age = AgePriorities { before, at: now };
-                    answered(clerk.state().send(age).await)?
-                }
-                None => 0,
-            };
-            Ok(round.pages + aged)
+            let mut round = clerk.work_off(leaves_disk).await?;
+            if let Some(before) = aging {
+                let age = AgePriorities { before, at: now };
+                round.pages += answered(clerk.state().send(age).await)?;
+            }
+            Ok(round)
         };
         ctx.spawn(
             work.into_actor(self)
-                .map(|done: Result<u64, StateError>, stage, ctx| {
+                .map(move |done: Result<Round, StateError>, stage, ctx| {
                     stage.working = false;
                     match done {
                         Err(error) => stage.activity.fail(error, ctx),
-                        Ok(0) => {}
-                        Ok(count) => stage.registered.do_send(PagesRegistered { count }),
+                        Ok(round) => stage.worked(round, leaves_disk),
                     }
                     stage.activity.end();
                 }),
         );
+    }
+
+    fn worked(&mut self, round: Round, left_disk: bool) {
+        let now = self.clerk.now();
+        if let Some(fault) = &round.held {
+            self.disk.begin(&fault.to_string(), now);
+        } else if !left_disk {
+            self.disk.over(now);
+        }
+        if round.pages > 0 {
+            self.registered
+                .do_send(PagesRegistered { count: round.pages });
+        }
     }
 
     /// The instant since which a page of low priority must have waited, when it is time to look.

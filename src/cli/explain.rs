@@ -52,13 +52,8 @@ pub async fn run(common: &Common, args: &ExplainArgs, out: &mut impl Write) -> a
     };
     let connection = read::open_read_only(&settings.state.sqlite_file).await?;
     let look = Look::new(&settings, &connection, system_clock::now());
-    let key = match look.key(&args.key) {
-        Ok(key) => key,
-        Err(fault) => {
-            eprintln!("{fault}");
-            look.tell_nearest(&args.key).await?;
-            return Ok(exit::USAGE);
-        }
+    let Some(key) = look.named(&args.key).await? else {
+        return Ok(exit::USAGE);
     };
     let sheet = desk_page::page(&connection, &key).await?;
     let why = match &sheet {
@@ -211,13 +206,19 @@ impl Shown<'_> {
 }
 
 impl Look<'_> {
-    /// The key that was meant: as it was given, or the one of a file of the page.
-    pub fn key(&self, given: &str) -> Result<RecordKey, super::select::SelectFault> {
-        let layout = &self.settings.paths.layout;
-        known_key(layout, given).or_else(|fault| {
-            let of_path = nearest::key_of_path(&self.settings.paths, given);
-            of_path.ok_or(fault)
-        })
+    /// The key that was meant: as it was given, or the one of a file of the page. `None` when it is
+    /// neither, which stderr says.
+    pub async fn named(&self, given: &str) -> anyhow::Result<Option<RecordKey>> {
+        let fault = match known_key(&self.settings.paths.layout, given) {
+            Ok(key) => return Ok(Some(key)),
+            Err(fault) => fault,
+        };
+        if let Some(key) = nearest::key_of_path(&self.settings.paths, given) {
+            return Ok(Some(key));
+        }
+        eprintln!("{fault}");
+        self.tell_nearest(given).await?;
+        Ok(None)
     }
 
     /// Names known pages whose keys are like this one, on stderr.

@@ -22,6 +22,7 @@ use crate::adapters::os_entropy::OsEntropy;
 use crate::adapters::system_clock;
 use crate::domain::ids::OrderId;
 use crate::domain::order::{Effects, KeptOrder, Order, OrderState, Signature};
+use crate::notices;
 use crate::pipeline::from_settings;
 use crate::ports::entropy::Entropy;
 use crate::report::words;
@@ -212,9 +213,11 @@ async fn give(
             };
             answered(state.send(place).await)?;
             let clerk = from_settings::clerk(&desk.settings, state.clone());
-            let worked = clerk.work_off().await;
+            let worked = clerk.work_off(false).await;
             answered(state.send(Close {}).await)?;
-            worked?;
+            if let Some(fault) = worked?.held {
+                notices::OutputNotRetired { fault: &fault }.emit();
+            }
         }
         Err(OpenError::InUse { .. }) => {
             orders::place_beside(path, &id, order, &signature, at).await?;

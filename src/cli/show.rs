@@ -73,13 +73,8 @@ pub async fn run(common: &Common, args: &ShowArgs, out: &mut impl Write) -> anyh
     };
     let connection = read::open_read_only(&settings.state.sqlite_file).await?;
     let look = Look::new(&settings, &connection, system_clock::now());
-    let key = match look.key(&args.key) {
-        Ok(key) => key,
-        Err(fault) => {
-            eprintln!("{fault}");
-            look.tell_nearest(&args.key).await?;
-            return Ok(exit::USAGE);
-        }
+    let Some(key) = look.named(&args.key).await? else {
+        return Ok(exit::USAGE);
     };
     let Some(sheet) = desk_page::page(&connection, &key).await? else {
         tell_stranger(&look, &key).await?;

@@ -46,6 +46,8 @@ pub struct Disk {
     pub room: Cell<u32>,
     /// Lines files.
     pub spools: Cell<u32>,
+    /// Outputs that are to become revisions.
+    pub retires: Cell<u32>,
     /// Single files, by key.
     pub labels: RefCell<BTreeMap<RecordKey, u32>>,
     pub images: RefCell<BTreeMap<RecordKey, u32>>,
@@ -357,6 +359,9 @@ impl ResultSink for MemoryTree {
     }
 
     async fn retire_output(&self, key: &RecordKey) -> Result<(), SourceError> {
+        let retires = &self.disk.retires;
+        self.disk
+            .counted(retires, key.as_str(), "Read-only file system (os error 30)")?;
         self.outputs
             .borrow_mut()
             .remove(key)
