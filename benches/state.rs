@@ -2,9 +2,9 @@
 //! settlement, message by message.
 //!
 //! The floor of each step is SQLite alone: the very rows that the step inserted, changed and
-//! deleted are copied into the same database by one set-based statement a table, from a file that
-//! holds the difference ready, in one transaction with the same pragmas. No message, no JSON, no
-//! row is read to be decided about.
+//! deleted are written into the same database by statements that are prepared once and run raw, row
+//! by row in the order of their keys, in one transaction with the same pragmas. An update sets only the
+//! columns that change. No message, no JSON, no thread, no row that is read to be decided about.
 
 #[path = "kit/size.rs"]
 mod size;
@@ -14,6 +14,7 @@ mod state_world;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -25,10 +26,7 @@ use pagemill::domain::batch::BatchEvent;
 use pagemill::domain::failure::ErrorType;
 use pagemill::domain::ids::*;
 use pagemill::domain::page::{PageEvent, StoredImage};
-use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, SqliteTransactionMode,
-    TransactionOptions, TransactionTrait,
-};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
 use state_world::*;
 use tempfile::TempDir;
 
@@ -86,9 +84,10 @@ fn claim_any(limit: usize) -> ClaimPages {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Register,
-    /// Claims and records all pages at once.
-    Upload,
-    /// Claims and records as many as the uploader does.
+    Claim,
+    /// Records the uploads of all pages at once.
+    Record,
+    /// Claims and records as many as the uploader does at its default concurrency.
     UploadInSmallParts,
     Plan,
     Judge,
@@ -99,7 +98,8 @@ impl Step {
     fn name(self) -> &'static str {
         match self {
             Step::Register => "ApplyScan",
-            Step::Upload => "ClaimPages, RecordUploads, all at once",
+            Step::Claim => "ClaimPages, all at once",
+            Step::Record => "RecordUploads, all at once",
             Step::UploadInSmallParts => "ClaimPages, RecordUploads, 32 together",
             Step::Plan => "PlanBatch",
             Step::Judge => "RecordVerdicts, 256 together",
@@ -138,11 +138,14 @@ async fn perform(step: Step, state: &Addr<StateActor>, pages: &[NewPage]) -> Dur
             since = Instant::now();
             tell(state, scan(changes, 0)).await;
         }
-        Step::Upload => {
-            let uploads = keys.iter().map(stored).collect();
+        Step::Claim => {
             since = Instant::now();
             let claimed = tell(state, claim_any(keys.len())).await;
             assert_eq!(claimed.pages.len(), keys.len());
+        }
+        Step::Record => {
+            let uploads = keys.iter().map(stored).collect();
+            since = Instant::now();
             tell(state, record_uploads(uploads, 20)).await;
         }
         Step::UploadInSmallParts => {
@@ -218,7 +221,7 @@ async fn prepare(step: Step, state: &Addr<StateActor>, pages: &[NewPage]) {
 struct Stop {
     step: Step,
     before: PathBuf,
-    floor: Floor,
+    floors: Vec<Rc<Floor>>,
 }
 
 /// Database files of the whole way.
@@ -241,7 +244,8 @@ impl Way {
         tell(&state, Close {}).await;
         let steps = [
             Step::Register,
-            Step::Upload,
+            Step::Claim,
+            Step::Record,
             Step::Plan,
             Step::Judge,
             Step::Settle,
@@ -255,14 +259,23 @@ impl Way {
             let state = open(&after).await;
             perform(step, &state, &way.pages).await;
             tell(&state, Close {}).await;
-            let floor = Floor::between(&last, &after).await;
+            let floor = Rc::new(Floor::between(&last, &after).await);
             way.stops.push(Stop {
                 step,
                 before: last,
-                floor,
+                floors: vec![floor],
             });
             last = after;
         }
+        let (claim, record) = (&way.stops[1], &way.stops[2]);
+        let small_parts = Stop {
+            step: Step::UploadInSmallParts,
+            before: claim.before.clone(),
+            floors: [claim, record]
+                .map(|stop| Rc::clone(&stop.floors[0]))
+                .into(),
+        };
+        way.stops.insert(3, small_parts);
         way
     }
 
@@ -283,16 +296,16 @@ impl Way {
         took
     }
 
-    async fn by_sqlite_alone(&self, stop: &Stop) -> Duration {
+    fn by_sqlite_alone(&self, stop: &Stop) -> Duration {
         let (_folder, path) = self.copy(&stop.before);
-        stop.floor.run(&path).await
+        let mut db = raw_connection(&path);
+        stop.floors.iter().map(|floor| floor.run(&mut db)).sum()
     }
 }
 
-/// The changes of a step as statements over a file that holds the rows.
+/// The changes of a step: statements, and the rows that each is run with.
 struct Floor {
-    difference: PathBuf,
-    statements: Vec<String>,
+    changes: Vec<(String, Vec<Vec<rusqlite::types::Value>>)>,
 }
 
 impl Floor {
@@ -314,13 +327,28 @@ impl Floor {
             statements.extend(Floor::of_table(&db, &table).await);
         }
         db.close().await.unwrap();
-        Floor {
-            difference,
-            statements,
-        }
+        let rows = rusqlite::Connection::open(&difference).unwrap();
+        let changes = statements
+            .into_iter()
+            .map(|(statement, table, values)| (statement, Floor::rows(&rows, &table, &values)))
+            .collect();
+        Floor { changes }
     }
 
-    async fn of_table(db: &DatabaseConnection, table: &str) -> Vec<String> {
+    /// The values that a statement is run with, a row of them for each of its runs.
+    fn rows(
+        db: &rusqlite::Connection,
+        table: &str,
+        columns: &[String],
+    ) -> Vec<Vec<rusqlite::types::Value>> {
+        let sql = format!("SELECT {} FROM {table} ORDER BY rowid", columns.join(", "));
+        let mut question = db.prepare(&sql).unwrap();
+        let rows = question.query_map([], |row| (0..columns.len()).map(|at| row.get(at)).collect());
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+
+    /// The statements of one table, each with the table and the columns that its values are in.
+    async fn of_table(db: &DatabaseConnection, table: &str) -> Vec<(String, String, Vec<String>)> {
         let columns = ask(
             db,
             &format!("SELECT name FROM pragma_table_info('{table}')"),
@@ -340,8 +368,11 @@ impl Floor {
             same("o", "n")
         );
         if kept(db, &format!("{table}_inserted"), &inserted).await {
-            statements.push(format!(
-                "INSERT INTO main.{table} ({all}) SELECT {all} FROM difference.{table}_inserted"
+            let places = vec!["?"; columns.len()].join(", ");
+            statements.push((
+                format!("INSERT INTO {table} ({all}) VALUES ({places})"),
+                format!("{table}_inserted"),
+                columns.clone(),
             ));
         }
         let moved = each(&columns, " OR ", |c| format!("o.{c} IS NOT n.{c}"));
@@ -362,10 +393,13 @@ impl Floor {
                     touched.push(column.clone());
                 }
             }
-            statements.push(format!(
-                "UPDATE main.{table} SET {} FROM difference.{table}_changed AS d WHERE {}",
-                each(&touched, ", ", |c| format!("{c} = d.{c}")),
-                same(table, "d")
+            let set = each(&touched, ", ", |c| format!("{c} = ?"));
+            let key = each(&keys, " AND ", |k| format!("{k} = ?"));
+            touched.extend(keys.iter().cloned());
+            statements.push((
+                format!("UPDATE {table} SET {set} WHERE {key}"),
+                format!("{table}_changed"),
+                touched,
             ));
         }
         let deleted = format!(
@@ -374,37 +408,45 @@ impl Floor {
             same("o", "n")
         );
         if kept(db, &format!("{table}_deleted"), &deleted).await {
-            let keys = keys.join(", ");
-            statements.push(format!(
-                "DELETE FROM main.{table}
-                 WHERE ({keys}) IN (SELECT {keys} FROM difference.{table}_deleted)"
+            let key = each(&keys, " AND ", |k| format!("{k} = ?"));
+            statements.push((
+                format!("DELETE FROM {table} WHERE {key}"),
+                format!("{table}_deleted"),
+                keys,
             ));
         }
         statements
     }
 
-    async fn run(&self, path: &Path) -> Duration {
-        let db = connect(path).await;
-        attach(&db, &self.difference, "difference").await;
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
+    fn run(&self, db: &mut rusqlite::Connection) -> Duration {
         let since = Instant::now();
-        let transaction = db.begin_with_options(options).await.unwrap();
-        transaction
-            .execute_unprepared("PRAGMA defer_foreign_keys = ON")
-            .await
+        let transaction = db
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .unwrap();
-        for statement in &self.statements {
-            let done = transaction.execute_unprepared(statement).await.unwrap();
-            assert!(done.rows_affected() > 0, "{statement}");
+        transaction
+            .execute_batch("PRAGMA defer_foreign_keys = ON")
+            .unwrap();
+        for (statement, rows) in &self.changes {
+            let mut prepared = transaction.prepare(statement).unwrap();
+            for row in rows {
+                let done = prepared.execute(rusqlite::params_from_iter(row)).unwrap();
+                assert_eq!(done, 1, "{statement}");
+            }
         }
-        transaction.commit().await.unwrap();
-        let took = since.elapsed();
-        db.close().await.unwrap();
-        took
+        transaction.commit().unwrap();
+        since.elapsed()
     }
+}
+
+/// A connection without any layer, with the pragmas that StateActor's has.
+fn raw_connection(path: &Path) -> rusqlite::Connection {
+    let db = rusqlite::Connection::open(path).unwrap();
+    db.execute_batch(
+        "PRAGMA foreign_keys = ON; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = 10000; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY",
+    )
+    .unwrap();
+    db
 }
 
 fn each(names: &[String], between: &str, show: impl Fn(&str) -> String) -> String {
@@ -425,7 +467,7 @@ async fn attach(db: &DatabaseConnection, path: &Path, name: &str) {
     db.execute_unprepared(&sql).await.unwrap();
 }
 
-/// One connection with the pragmas that StateActor's has.
+/// One connection that can attach other files.
 async fn connect(path: &Path) -> DatabaseConnection {
     let file = path.to_owned();
     let mut options = ConnectOptions::new("sqlite:file");
@@ -436,16 +478,7 @@ async fn connect(path: &Path) -> DatabaseConnection {
         .max_lifetime(None::<Duration>)
         .test_before_acquire(false)
         .sqlx_logging(false)
-        .map_sqlx_sqlite_opts(move |sqlite| {
-            sqlite
-                .filename(&file)
-                .foreign_keys(true)
-                .pragma("journal_mode", "WAL")
-                .pragma("synchronous", "FULL")
-                .pragma("wal_autocheckpoint", "10000")
-                .pragma("cache_size", "-65536")
-                .pragma("temp_store", "MEMORY")
-        });
+        .map_sqlx_sqlite_opts(move |sqlite| sqlite.filename(&file).pragma("journal_mode", "WAL"));
     Database::connect(options).await.unwrap()
 }
 
@@ -457,34 +490,20 @@ fn recording(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("state/{:?}", stop.step));
         group.sampling_mode(SamplingMode::Flat);
         group.throughput(Throughput::Elements(u64::from(count)));
-        group.bench_function("floor: SQLite alone", |bencher| {
+        group.bench_function("floor: prepared statements", |bencher| {
+            bencher.iter_custom(|times| (0..times).map(|_| way.by_sqlite_alone(stop)).sum());
+        });
+        group.bench_function(stop.step.name(), |bencher| {
             bencher.iter_custom(|times| {
                 system.block_on(async {
                     let mut total = Duration::ZERO;
                     for _ in 0..times {
-                        total += way.by_sqlite_alone(stop).await;
+                        total += way.through_the_actor(stop.step, &stop.before).await;
                     }
                     total
                 })
             });
         });
-        let variants: &[Step] = match stop.step {
-            Step::Upload => &[Step::Upload, Step::UploadInSmallParts],
-            _ => std::slice::from_ref(&stop.step),
-        };
-        for step in variants {
-            group.bench_function(step.name(), |bencher| {
-                bencher.iter_custom(|times| {
-                    system.block_on(async {
-                        let mut total = Duration::ZERO;
-                        for _ in 0..times {
-                            total += way.through_the_actor(*step, &stop.before).await;
-                        }
-                        total
-                    })
-                });
-            });
-        }
         group.finish();
     }
 }

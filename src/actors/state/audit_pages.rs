@@ -7,7 +7,7 @@ use sea_orm::{DatabaseTransaction, FromQueryResult};
 use super::audit::Found;
 use super::messages::{StateError, StateResult};
 use super::rows::{PAGE_COLUMNS, PageRow};
-use super::sql::{as_u64, json_list, rows, signed, texts};
+use super::sql::{as_u64, json_list, listed, rows, signed, texts};
 use crate::domain::finding::FindingKind;
 use crate::domain::replay::{Replay, Steps};
 
@@ -34,11 +34,11 @@ pub(super) async fn check_pages(
     let mut after = String::new();
     loop {
         let sql = format!(
-            "SELECT {PAGE_COLUMNS} FROM pages AS p WHERE p.record_key > ?1 \
-             ORDER BY p.record_key LIMIT ?2"
+            "SELECT json_group_array(json_array({PAGE_COLUMNS}) ORDER BY p.record_key) FROM \
+             (SELECT * FROM pages WHERE record_key > ?1 ORDER BY record_key LIMIT ?2) AS p"
         );
         let values = [after.as_str().into(), signed(PAGES_TOGETHER).into()];
-        let found: Vec<PageRow> = rows(tx, &sql, values).await?;
+        let found: Vec<PageRow> = listed(tx, &sql, values).await?;
         let is_last = as_u64(found.len()) < PAGES_TOGETHER;
         let upto = match found.last() {
             Some(row) if !is_last => row.record_key.clone(),

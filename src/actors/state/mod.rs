@@ -53,6 +53,7 @@ mod results;
 mod runs;
 mod scan;
 mod slow;
+mod spread;
 mod sql;
 mod submits;
 mod turnaround;
@@ -190,7 +191,6 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("mark deleting", pages::MARK_DELETING),
     ("taken pages", batches::TAKEN),
     ("attempt numbers", batches::ATTEMPT_NUMBERS),
-    ("update pages", pages::UPDATE_PAGES),
     ("unlock", pages::UNLOCK),
     ("open members", submits::OPEN_MEMBERS),
     ("free pages", submits::FREE_PAGES),
@@ -215,6 +215,11 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("chain again", orders::carry::CHAIN_AGAIN),
     ("old raw results", upkeep::OLD_RAW),
 ];
+
+/// The changes whose text depends on what changes, at their longest.
+pub fn recurring_changes() -> Vec<(&'static str, String)> {
+    vec![("update pages", pages::update_of_everything())]
+}
 
 /// What the settings say about how changes are applied.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! Changing pages: many are loaded at once, moved in memory by `domain::page::next`, and written
 //! back with their history in a few statements.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
@@ -8,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::Rules;
 use super::messages::{StateError, StateResult};
-use super::rows::{PAGE_COLUMNS, PageRow, event_details, sentence};
-use super::sql::{CHUNK_ROWS, execute, execute_exactly, json_list, rows, text};
+use super::rows::{COLUMNS, PAGE_COLUMNS, PageRow, event_details, sentence};
+use super::spread::{Cell, Spread};
+use super::sql::{CHUNK_ROWS, execute, execute_exactly, json_list, listed, text};
 use crate::domain::ids::{BatchId, OrderId, RecordKey, RunId};
 use crate::domain::page::{PageEvent, PageStage, next};
 use crate::domain::time::Timestamp;
@@ -22,18 +24,34 @@ pub(super) struct Cause<'a> {
     pub batch: Option<&'a BatchId>,
 }
 
+/// One line of a page's history.
+#[derive(Debug)]
+pub(super) struct Happened {
+    pub key: RecordKey,
+    pub from: PageStage,
+    pub to: PageStage,
+    pub event: &'static str,
+    pub run: Option<RunId>,
+    pub batch: Option<BatchId>,
+    /// The order that it is due to; without one, the batch or the run.
+    pub order: Option<OrderId>,
+    /// A JSON object.
+    pub details: Cow<'static, str>,
+}
+
 /// Pages in the middle of a change.
 pub(super) struct Pages {
     loaded: BTreeMap<String, Loaded>,
-    events: Vec<Value>,
+    events: Vec<Happened>,
     /// Images that their pages let go of.
     freed_files: Vec<String>,
 }
 
 struct Loaded {
     row: PageRow,
+    /// The row as it was loaded, once it has changed.
+    before: Option<Box<PageRow>>,
     was: PageStage,
-    changed: bool,
 }
 
 impl Pages {
@@ -51,8 +69,8 @@ impl Pages {
                 let was = row.page_stage()?;
                 let entry = Loaded {
                     row,
+                    before: None,
                     was,
-                    changed: false,
                 };
                 loaded.insert(entry.row.record_key.clone(), entry);
             }
@@ -96,43 +114,44 @@ impl Pages {
         let after = next(&before, event)?;
         let details = event_details(event, &entry.row);
         let image_before = entry.row.image_file.clone();
+        if entry.before.is_none() {
+            entry.before = Some(Box::new(entry.row.clone()));
+        }
         entry.row.put(&after);
         entry.row.status = if status.is_empty() {
             sentence(event)
         } else {
             status.to_owned()
         };
-        entry.changed = true;
         // A page that is being judged keeps its image until its batch is settled.
         let lets_go = entry.row.image_file.is_none() && !matches!(event, PageEvent::AnswerAtHand);
         if lets_go {
             self.freed_files.extend(image_before);
         }
-        let run = cause.run.map(RunId::as_str).or(entry.row.run_id.as_deref());
-        let batch = cause.batch.map(BatchId::as_str);
-        self.events.push(json!([
-            key.as_str(),
-            before.stage().as_str(),
-            after.stage().as_str(),
-            event.as_str(),
-            run,
-            batch,
-            batch.or(run),
-            details.to_string(),
-        ]));
+        let own_run = || entry.row.run_id.as_deref().map(RunId::from);
+        self.events.push(Happened {
+            key: key.clone(),
+            from: before.stage(),
+            to: after.stage(),
+            event: event.as_str(),
+            run: cause.run.cloned().or_else(own_run),
+            batch: cause.batch.cloned(),
+            order: None,
+            details,
+        });
         Ok(&mut entry.row)
     }
 
     /// Signs the history of what was applied so far: who gave the order, and why.
     pub(super) fn sign(&mut self, by: &Value, order: &OrderId) {
         for event in &mut self.events {
-            let details = event.get(DETAILS).and_then(Value::as_str).unwrap_or("{}");
-            let mut details: Value = serde_json::from_str(details).unwrap_or_else(|_| json!({}));
+            let mut details: Value =
+                serde_json::from_str(&event.details).unwrap_or_else(|_| json!({}));
             if let (Some(details), Some(by)) = (details.as_object_mut(), by.as_object()) {
                 details.extend(by.clone());
             }
-            event[DETAILS] = details.to_string().into();
-            event[CORRELATION] = order.as_str().into();
+            event.details = details.to_string().into();
+            event.order = Some(order.clone());
         }
     }
 
@@ -143,11 +162,12 @@ impl Pages {
         rules: &Rules,
         at: Timestamp,
     ) -> StateResult<u64> {
-        let changed: Vec<&Loaded> = self.loaded.values().filter(|page| page.changed).collect();
-        for chunk in changed.chunks(CHUNK_ROWS) {
-            let list = json_list(chunk.iter().map(|page| page_values(page)));
-            execute_exactly(tx, UPDATE_PAGES, [list, text(at)], chunk.len()).await?;
-        }
+        let changed: Vec<&Loaded> = self
+            .loaded
+            .values()
+            .filter(|page| page.before.is_some())
+            .collect();
+        update(tx, &changed, at).await?;
         insert_events(tx, &self.events, at).await?;
         mark_deleting(tx, &self.freed_files, at).await?;
         let revived: Vec<&str> = changed
@@ -166,21 +186,44 @@ impl Pages {
     }
 }
 
-/// Where an event's row holds what it is correlated by, and its details.
-const CORRELATION: usize = 6;
-const DETAILS: usize = 7;
-
-/// Writes history, each event as [`INSERT_EVENTS`] reads it.
+/// Writes history.
 pub(super) async fn insert_events(
     tx: &DatabaseTransaction,
-    events: &[Value],
+    events: &[Happened],
     at: Timestamp,
 ) -> StateResult<()> {
     for chunk in events.chunks(CHUNK_ROWS) {
-        let list = json_list(chunk.iter().cloned());
-        execute_exactly(tx, INSERT_EVENTS, [list, text(at)], chunk.len()).await?;
+        let rows: Vec<[Cell<'_>; 8]> = chunk.iter().map(Happened::cells).collect();
+        let spread = Spread::of(&rows, &[0, 1, 2, 3, 4, 5, 6, 7], 3);
+        let sql = format!(
+            "INSERT INTO page_events
+                 (at, record_key, from_stage, to_stage, event, run_id, batch_id, correlation_id,
+                  details)
+             SELECT ?2, {} FROM jsonb_each(?1) AS c",
+            spread.terms.join(", ")
+        );
+        execute_exactly(tx, &sql, spread.values([text(at)]), chunk.len()).await?;
     }
     Ok(())
+}
+
+impl Happened {
+    /// The line as [`insert_events`] writes it.
+    fn cells(&self) -> [Cell<'_>; 8] {
+        let run = self.run.as_ref().map(RunId::as_str);
+        let batch = self.batch.as_ref().map(BatchId::as_str);
+        let order = self.order.as_ref().map(OrderId::as_str);
+        [
+            self.key.as_str().into(),
+            self.from.as_str().into(),
+            self.to.as_str().into(),
+            self.event.into(),
+            run.into(),
+            batch.into(),
+            order.or(batch).or(run).into(),
+            Cell::Text(&self.details),
+        ]
+    }
 }
 
 impl Rules {
@@ -194,10 +237,10 @@ impl Rules {
 
 async fn load_rows(tx: &DatabaseTransaction, keys: &[&str]) -> StateResult<Vec<PageRow>> {
     let sql = format!(
-        "SELECT {PAGE_COLUMNS} FROM pages AS p \
+        "SELECT json_group_array(json_array({PAGE_COLUMNS})) FROM pages AS p \
          WHERE p.record_key IN (SELECT value FROM json_each(?1))"
     );
-    rows(tx, &sql, [json_list(keys.iter().copied())]).await
+    listed(tx, &sql, [json_list(keys.iter().copied())]).await
 }
 
 /// A dead page that has an output after all has all its retries again, should it ever be asked for
@@ -253,71 +296,43 @@ pub(super) const MARK_DELETING: &str = "
     UPDATE remote_files SET state = 'deleting', updated_at = ?2
     WHERE name IN (SELECT value FROM json_each(?1)) AND state = 'live'";
 
-/// The values of one page, in the order in which [`UPDATE_PAGES`] reads them.
-fn page_values(page: &Loaded) -> Value {
-    let PageRow {
-        record_key,
-        stage,
-        status,
-        not_before,
-        error,
-        upload_cycles,
-        releases,
-        batch_size_max,
-        batch_id,
-        run_id,
-        recipe_hash,
-        image_mime,
-        image_bytes,
-        image_sha256,
-        image_width,
-        image_height,
-        image_file,
-        image_expires_at,
-        uploaded_at,
-        output_sha256,
-        output_bytes,
-    } = &page.row;
-    json!([
-        record_key,
-        page.was.as_str(),
-        stage,
-        status,
-        not_before,
-        error,
-        upload_cycles,
-        releases,
-        batch_size_max,
-        batch_id,
-        run_id,
-        recipe_hash,
-        image_mime,
-        image_bytes,
-        image_sha256,
-        image_width,
-        image_height,
-        image_file,
-        image_expires_at,
-        uploaded_at,
-        output_sha256,
-        output_bytes,
-    ])
+/// Writes the columns that changed. Pages that changed in the same columns are written together.
+async fn update(tx: &DatabaseTransaction, changed: &[&Loaded], at: Timestamp) -> StateResult<()> {
+    let mut alike: BTreeMap<(&str, Vec<usize>), Vec<[Cell<'_>; COLUMNS]>> = BTreeMap::new();
+    for page in changed {
+        let after = page.row.cells();
+        let before = page.before.as_ref().map_or(after, |before| before.cells());
+        let touched = (1..COLUMNS).filter(|at| before[*at] != after[*at]);
+        let group = (page.was.as_str(), touched.collect());
+        alike.entry(group).or_default().push(after);
+    }
+    for ((was, columns), rows) in &alike {
+        for chunk in rows.chunks(CHUNK_ROWS) {
+            let spread = Spread::of(chunk, columns, 4);
+            let sql = update_sql(columns, &spread.terms);
+            let values = spread.values([text(at), text(was)]);
+            execute_exactly(tx, &sql, values, chunk.len()).await?;
+        }
+    }
+    Ok(())
 }
 
-pub(super) const UPDATE_PAGES: &str = "
-    UPDATE pages SET
-        stage = c.value->>2, status = c.value->>3, not_before = c.value->>4, error = c.value->>5,
-        upload_cycles = c.value->>6, releases = c.value->>7, batch_size_max = c.value->>8,
-        batch_id = c.value->>9, run_id = c.value->>10, recipe_hash = c.value->>11,
-        image_mime = c.value->>12, image_bytes = c.value->>13, image_sha256 = c.value->>14,
-        image_width = c.value->>15, image_height = c.value->>16, image_file = c.value->>17,
-        image_expires_at = c.value->>18, uploaded_at = c.value->>19,
-        output_sha256 = c.value->>20, output_bytes = c.value->>21, updated_at = ?2
-    FROM jsonb_each(?1) AS c
-    WHERE pages.record_key = c.value->>0 AND pages.stage = c.value->>1";
+/// The plus keeps SQLite from looking through all pages of the stage.
+fn update_sql(columns: &[usize], terms: &[String]) -> String {
+    let assignments: String = columns
+        .iter()
+        .zip(terms)
+        .map(|(column, term)| format!("{} = {term}, ", PageRow::COLUMNS[*column]))
+        .collect();
+    format!(
+        "UPDATE pages SET {assignments}updated_at = ?2 FROM jsonb_each(?1) AS c
+         WHERE pages.record_key = c.value->>0 AND +pages.stage = ?3"
+    )
+}
 
-const INSERT_EVENTS: &str = "
-    INSERT INTO page_events
-        (record_key, at, from_stage, to_stage, event, run_id, batch_id, correlation_id, details)
-    SELECT value->>0, ?2, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
-    FROM jsonb_each(?1)";
+/// The update of pages of which every column changes, none of them alike.
+pub(super) fn update_of_everything() -> String {
+    let columns: Vec<usize> = (1..COLUMNS).collect();
+    let terms: Vec<String> = columns.iter().map(|at| format!("c.value->>{at}")).collect();
+    update_sql(&columns, &terms)
+}

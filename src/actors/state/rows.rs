@@ -3,12 +3,16 @@
 //! A row that no state could have written is a [`StateError::CorruptRow`]; the CHECKs of the tables
 //! refuse the same mixtures.
 
+use std::borrow::Cow;
+
 use sea_orm::{ActiveValue::Set, FromQueryResult};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use entity::submissions;
 
 use super::messages::{StateError, StateResult};
+use super::spread::Cell;
 use super::sql::{signed, unsigned};
 use crate::domain::attempt::Tokens;
 use crate::domain::batch::{AbandonCode, BatchStage, BatchState};
@@ -19,8 +23,9 @@ use crate::domain::page::{Afterwards, PageEvent, PageStage, PageState, RequeueCa
 use crate::domain::remote::RemoteOutput;
 use crate::domain::time::Timestamp;
 
-/// What a transition may read or write of a page.
-#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+/// What a transition may read or write of a page. The fields are read by their order, which is that of
+/// [`PAGE_COLUMNS`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct PageRow {
     pub record_key: String,
     pub stage: String,
@@ -50,6 +55,9 @@ pub(super) const PAGE_COLUMNS: &str = "p.record_key, p.stage, p.status, p.not_be
     p.upload_cycles, p.releases, p.batch_size_max, p.batch_id, p.run_id, p.recipe_hash, \
     p.image_mime, p.image_bytes, p.image_sha256, p.image_width, p.image_height, p.image_file, \
     p.image_expires_at, p.uploaded_at, p.output_sha256, p.output_bytes";
+
+/// How many columns a [`PageRow`] has.
+pub(super) const COLUMNS: usize = 21;
 
 /// Names the thing whose row cannot be.
 pub(super) fn corrupt(thing: impl Into<String>, fault: impl Into<String>) -> StateError {
@@ -85,37 +93,111 @@ fn needed<'a>(thing: &str, column: &str, value: &'a Option<String>) -> StateResu
 }
 
 impl PageRow {
+    /// The names of the columns, in the order of [`PageRow::cells`].
+    pub(super) const COLUMNS: [&'static str; COLUMNS] = [
+        "record_key",
+        "stage",
+        "status",
+        "not_before",
+        "error",
+        "upload_cycles",
+        "releases",
+        "batch_size_max",
+        "batch_id",
+        "run_id",
+        "recipe_hash",
+        "image_mime",
+        "image_bytes",
+        "image_sha256",
+        "image_width",
+        "image_height",
+        "image_file",
+        "image_expires_at",
+        "uploaded_at",
+        "output_sha256",
+        "output_bytes",
+    ];
+
+    /// The values of the columns, the key first.
+    pub(super) fn cells(&self) -> [Cell<'_>; COLUMNS] {
+        let PageRow {
+            record_key,
+            stage,
+            status,
+            not_before,
+            error,
+            upload_cycles,
+            releases,
+            batch_size_max,
+            batch_id,
+            run_id,
+            recipe_hash,
+            image_mime,
+            image_bytes,
+            image_sha256,
+            image_width,
+            image_height,
+            image_file,
+            image_expires_at,
+            uploaded_at,
+            output_sha256,
+            output_bytes,
+        } = self;
+        [
+            record_key.into(),
+            stage.into(),
+            status.into(),
+            not_before.as_ref().into(),
+            error.as_ref().into(),
+            (*upload_cycles).into(),
+            (*releases).into(),
+            (*batch_size_max).into(),
+            batch_id.as_ref().into(),
+            run_id.as_ref().into(),
+            recipe_hash.as_ref().into(),
+            image_mime.as_ref().into(),
+            (*image_bytes).into(),
+            image_sha256.as_ref().into(),
+            (*image_width).into(),
+            (*image_height).into(),
+            image_file.as_ref().into(),
+            image_expires_at.as_ref().into(),
+            uploaded_at.as_ref().into(),
+            output_sha256.as_ref().into(),
+            (*output_bytes).into(),
+        ]
+    }
+
     fn thing(&self) -> String {
         format!("page '{}'", self.record_key)
     }
 
     /// The stage of the row.
     pub fn page_stage(&self) -> StateResult<PageStage> {
-        word(&self.thing(), &self.stage, PageStage::parse)
+        PageStage::parse(&self.stage).map_or_else(|| word(&self.thing(), &self.stage, |_| None), Ok)
     }
 
     /// The state that the row stands for.
     pub fn state(&self) -> StateResult<PageState> {
-        let thing = self.thing();
         let stage = self.page_stage()?;
         self.refuse_mixtures(stage)?;
         let state = match stage {
             PageStage::Discovered => PageState::Discovered {
-                not_before: maybe_instant(&thing, self.not_before.as_deref())?,
+                not_before: self.instant(self.not_before.as_deref())?,
             },
             PageStage::Uploading => PageState::Uploading,
             PageStage::Uploaded => PageState::Uploaded {
                 image: self.image()?,
             },
             PageStage::Batched => PageState::Batched {
-                batch: BatchId::from(needed(&thing, "batch_id", &self.batch_id)?),
+                batch: BatchId::from(self.needed("batch_id", &self.batch_id)?),
                 image: self.image()?,
             },
             PageStage::Validating => PageState::Validating {
-                batch: BatchId::from(needed(&thing, "batch_id", &self.batch_id)?),
+                batch: BatchId::from(self.needed("batch_id", &self.batch_id)?),
             },
             PageStage::Completed => PageState::Completed {
-                output: Sha256Hex::from(needed(&thing, "output_sha256", &self.output_sha256)?),
+                output: Sha256Hex::from(self.needed("output_sha256", &self.output_sha256)?),
             },
             PageStage::Dead => PageState::Dead {
                 error: self.error_type()?,
@@ -129,21 +211,27 @@ impl PageRow {
     }
 
     fn image(&self) -> StateResult<StoredImage> {
-        let thing = self.thing();
-        let expires_at = needed(&thing, "image_expires_at", &self.image_expires_at)?;
+        let expires_at = self.needed("image_expires_at", &self.image_expires_at)?;
+        let expires_at = Timestamp::parse(expires_at);
         Ok(StoredImage {
-            file: RemoteName::from(needed(&thing, "image_file", &self.image_file)?),
-            expires_at: instant(&thing, expires_at)?,
+            file: RemoteName::from(self.needed("image_file", &self.image_file)?),
+            expires_at: expires_at.map_err(|fault| corrupt(self.thing(), fault.to_string()))?,
         })
     }
 
     fn error_type(&self) -> StateResult<ErrorType> {
-        let thing = self.thing();
-        word(
-            &thing,
-            needed(&thing, "error", &self.error)?,
-            ErrorType::parse,
-        )
+        let error = self.needed("error", &self.error)?;
+        word(&self.thing(), error, ErrorType::parse)
+    }
+
+    fn instant(&self, text: Option<&str>) -> StateResult<Option<Timestamp>> {
+        text.map(|text| instant(&self.thing(), text)).transpose()
+    }
+
+    fn needed<'a>(&self, column: &str, value: &'a Option<String>) -> StateResult<&'a str> {
+        value
+            .as_deref()
+            .ok_or_else(|| corrupt(self.thing(), format!("{column} is missing")))
     }
 
     /// Refuses columns that belong to another stage.
@@ -244,12 +332,12 @@ impl PageRow {
 }
 
 /// What `page_events.details` keeps of an event; `before` is the row that it met.
-pub(super) fn event_details(event: &PageEvent, before: &PageRow) -> Value {
-    match event {
+pub(super) fn event_details(event: &PageEvent, before: &PageRow) -> Cow<'static, str> {
+    let details: Value = match event {
         PageEvent::UploadStarted
         | PageEvent::AnswerAtHand
         | PageEvent::LabelVanished
-        | PageEvent::LeftOut => json!({}),
+        | PageEvent::LeftOut => return Cow::Borrowed("{}"),
         PageEvent::UploadStored { image } => {
             json!({"file": image.file.as_str(), "expires_at": image.expires_at.to_string()})
         }
@@ -279,7 +367,8 @@ pub(super) fn event_details(event: &PageEvent, before: &PageRow) -> Value {
             "output": before.output_sha256,
             "error": before.error,
         }),
-    }
+    };
+    Cow::Owned(details.to_string())
 }
 
 fn requeue_word(cause: RequeueCause) -> &'static str {

@@ -9,10 +9,10 @@ use super::preview::{COUNTS_CLEARED, effect_word};
 use super::texts;
 use crate::actors::state::Rules;
 use crate::actors::state::messages::StateResult;
-use crate::actors::state::pages::{Cause, Pages, insert_events, unlock};
+use crate::actors::state::pages::{Cause, Happened, Pages, insert_events, unlock};
 use crate::actors::state::selection::condition;
 use crate::actors::state::sql::{self, execute, json_list, text};
-use crate::domain::ids::{OrderId, RecordKey};
+use crate::domain::ids::{OrderId, RecordKey, RunId};
 use crate::domain::order::{Effects, Order, OrderKind, Priority, Signature};
 use crate::domain::page::{PageEvent, PageStage, Remark, RequeueCause};
 use crate::domain::time::Timestamp;
@@ -216,20 +216,20 @@ impl Carry<'_> {
         let loaded = Pages::load(self.tx, &keys).await?;
         let mut events = Vec::new();
         for ((_key, mut details), key) in pages.into_iter().zip(&keys) {
-            let row = loaded.row(key)?;
+            let stage = loaded.stage(key)?;
             if let (Some(details), Value::Object(by)) = (details.as_object_mut(), self.by()) {
                 details.extend(by);
             }
-            events.push(json!([
-                key.as_str(),
-                row.stage,
-                row.stage,
-                remark.as_str(),
-                row.run_id,
-                null_batch(),
-                self.id.as_str(),
-                details.to_string(),
-            ]));
+            events.push(Happened {
+                key: key.clone(),
+                from: stage,
+                to: stage,
+                event: remark.as_str(),
+                run: loaded.row(key)?.run_id.as_deref().map(RunId::from),
+                batch: None,
+                order: Some(self.id.clone()),
+                details: details.to_string().into(),
+            });
         }
         insert_events(self.tx, &events, self.at).await
     }
@@ -252,11 +252,6 @@ impl Carry<'_> {
             format!("left out by {by}: {reason}")
         }
     }
-}
-
-/// A remark belongs to no batch.
-fn null_batch() -> Option<&'static str> {
-    None
 }
 
 /// The same rule as the scan's: a page waits for the one before it while that has no output to come
