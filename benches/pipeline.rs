@@ -328,7 +328,7 @@ fn write_outputs(raw: &Path, outputs: &Path) -> usize {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let part = path.with_extension("tmp");
         let mut file = File::create(&part).unwrap();
-        file.write_all(&bare.output()).unwrap();
+        file.write_all(&bare.parsed().1).unwrap();
         file.sync_all().unwrap();
         fs::rename(part, path.with_extension("json")).unwrap();
     };

@@ -1,32 +1,62 @@
-//! Collecting a result file: read in lines, indexed, judged, written durably; against bare loops
-//! over the same bytes that leave the same files.
+//! Collecting a result file with the real ResultProcessor and the real database: read in lines, joined by
+//! key, judged, validated, written durably, recorded, settled; against bare loops over the same bytes that
+//! parse, validate and leave the same files, without a database.
 
 #[path = "kit/answers.rs"]
 mod answers;
 #[path = "kit/bare.rs"]
 mod bare;
+#[path = "kit/deaf.rs"]
+mod deaf;
+#[path = "kit/race.rs"]
+mod race;
 #[path = "kit/size.rs"]
 mod size;
+#[path = "../tests/it/kit/state_world.rs"]
+#[expect(dead_code, reason = "the tests use the rest")]
+mod state_world;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use actix::prelude::*;
 use bare::BareLine;
-use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use pagemill::actors::result_processor::JudgeRules;
-use pagemill::actors::result_processor::index::Index;
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group};
+use deaf::Deaf;
+use pagemill::actors::hint::{Idle, ResultsReady};
+use pagemill::actors::result_processor::index::{self, Index};
 use pagemill::actors::result_processor::judge::{Judged, Judgement, judge_lines};
+use pagemill::actors::result_processor::{
+    JudgeRules, ReportWriter, ResultProcessor, ResultProcessorOptions, ResultProcessorPeers,
+    ResultProcessorPorts,
+};
+use pagemill::actors::state::StateActor;
+use pagemill::actors::state::messages::*;
+use pagemill::actors::state::open::StateOptions;
 use pagemill::adapters::filesystem::{Filesystem, FilesystemOptions};
-use pagemill::domain::attempt::RawLine;
-use pagemill::domain::ids::RecordKey;
+use pagemill::adapters::gemini::{CHUNK_BYTES, GeminiClient, GeminiOptions, SecretText};
+use pagemill::adapters::system_clock::SystemClock;
+use pagemill::demo::dataset;
+use pagemill::domain::batch::BatchEvent;
+use pagemill::domain::ids::{RecordKey, RemoteName};
 use pagemill::domain::layout::Layout;
+use pagemill::domain::page::{PageEvent, PageStage, StoredImage};
+use pagemill::pipeline::Plan;
+use pagemill::pipeline::from_settings::RunRequest;
 use pagemill::ports::result_sink::ResultSink;
 use pagemill::prompt::Validator;
+use pagemill::settings::{self, Sources};
+use race::{Took, race};
+use state_world::{
+    DAY, at, batch, claim, collect, plan, poll, record_submit, record_uploads, scan, sha, spooled,
+    start_run, uploaded,
+};
 use tempfile::TempDir;
 
 /// Pages in one folder.
@@ -34,11 +64,99 @@ const BOOK_PAGES: u32 = 250;
 /// As `results.writers` and `results.verdicts_per_commit` are by default.
 const WRITERS: usize = 16;
 const VERDICTS_TOGETHER: usize = 256;
+/// Threads that judge.
+const THREADS: usize = 2;
 
 struct World {
     folder: TempDir,
     lines: u32,
     validator: Arc<Validator>,
+    options: ResultProcessorOptions,
+}
+
+/// What the settings make of a processor by default. Images are not compared: there are none.
+fn options(demo: &Path) -> ResultProcessorOptions {
+    dataset::create(demo).unwrap();
+    let sources = Sources {
+        file: Some(demo.join("pagemill.yaml")),
+        env: [("GEMINI_API_KEY".to_owned(), "bench-key".to_owned())].into(),
+        flags: Default::default(),
+        cwd: demo.to_owned(),
+    };
+    let settings = settings::load(sources).unwrap().settings;
+    let plan = Plan::from_settings(&settings, RunRequest::default()).unwrap();
+    ResultProcessorOptions {
+        compare_images: false,
+        ..plan.processor
+    }
+}
+
+/// A client of a provider that nobody calls: the results are on disk already.
+fn nobody() -> GeminiClient {
+    GeminiClient::new(GeminiOptions {
+        base_url: "http://127.0.0.1:9".to_owned(),
+        version: "v1beta".to_owned(),
+        api_key: SecretText::new("bench-key"),
+        connect_timeout: Duration::from_secs(1),
+        request_timeout: Duration::from_secs(1),
+        chunk_bytes: CHUNK_BYTES,
+        body_bytes_max: 1 << 20,
+        resume_pause: Duration::from_secs(1),
+    })
+    .unwrap()
+}
+
+async fn open_state(path: &Path) -> Addr<StateActor> {
+    let options = StateOptions {
+        path: path.to_owned(),
+        unlock_behind_dead: true,
+    };
+    StateActor::open(options).await.unwrap().start()
+}
+
+async fn tell<M, R>(state: &Addr<StateActor>, message: M) -> R
+where
+    M: Message<Result = StateResult<R>> + Send + 'static,
+    R: Send + 'static,
+    StateActor: Handler<M>,
+{
+    state.send(message).await.unwrap().unwrap()
+}
+
+fn page(key: &RecordKey) -> NewPage {
+    NewPage {
+        key: key.clone(),
+        book: key.book().to_owned(),
+        levels: key.as_str().split(':').map(str::to_owned).collect(),
+        number: key.page().parse().unwrap(),
+        predecessor: None,
+        waits_for: None,
+        chain_ahead: 0,
+    }
+}
+
+fn stored(key: &RecordKey) -> UploadRecord {
+    let mut record = uploaded(1, 20);
+    let name = RemoteName::from(format!("files/{key}"));
+    if let Some((file, _facts)) = &mut record.stored {
+        file.name = name.clone();
+    }
+    let image = StoredImage {
+        file: name,
+        expires_at: at(20 + 2 * DAY),
+    };
+    record.event = PageEvent::UploadStored { image };
+    record.key = key.clone();
+    record
+}
+
+fn included(key: RecordKey) -> IncludedMember {
+    IncludedMember {
+        key,
+        prompt_sha256: sha("prompt"),
+        context_sha256: None,
+        parameters: None,
+    }
 }
 
 fn key(line: u32) -> RecordKey {
@@ -48,8 +166,10 @@ fn key(line: u32) -> RecordKey {
 
 impl World {
     fn new(lines: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let world = World {
-            folder: tempfile::tempdir().unwrap(),
+            options: options(&folder.path().join("demo")),
+            folder,
             lines,
             validator: Arc::new(Validator::new(&answers::schema()).unwrap()),
         };
@@ -92,17 +212,9 @@ impl World {
         let mut index = Index::new((0..self.lines).map(key));
         let mut reader = files.open_raw(&self.raw()).await.unwrap();
         while let Some(lines) = reader.next_lines().await.unwrap() {
-            let indexed = actix_rt::task::spawn_blocking(move || {
-                for line in &lines {
-                    let place = RawLine {
-                        offset: line.offset,
-                        bytes: line.bytes,
-                    };
-                    index.add(place, line.text.as_deref());
-                }
-                index
-            });
-            index = indexed.await.unwrap();
+            for entry in index::entries(lines, THREADS).await {
+                index.add(entry);
+            }
         }
         index
     }
@@ -120,7 +232,7 @@ impl World {
             stored_response_bytes_max: 256 << 10,
             refuse_empty: true,
             echo_field: None,
-            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads: THREADS,
         };
         let mut reader = files.open_raw(&self.raw()).await.unwrap();
         while let Some(lines) = reader.next_lines().await.unwrap() {
@@ -134,24 +246,107 @@ impl World {
         }
     }
 
-    /// Everything, in the order in which the processor does it.
-    async fn collect(&self, files: &Filesystem) {
-        let index = self.index(files).await;
-        let mut written = 0;
-        self.judge(files, &index, async |mut outputs| {
-            while !outputs.is_empty() {
-                let rest = outputs.split_off(outputs.len().min(VERDICTS_TOGETHER));
-                for outcome in files
-                    .write_outputs(std::mem::replace(&mut outputs, rest))
-                    .await
-                {
-                    outcome.unwrap();
-                    written += 1;
-                }
-            }
-        })
+    /// One collection by the real stage, on a copy of the prepared database, from the hint that results
+    /// are there to the settled batch.
+    async fn collect(&self, outputs: &Path) -> Duration {
+        let folder = TempDir::new_in(self.folder.path()).unwrap();
+        let path = folder.path().join("state.db");
+        fs::copy(self.ready(), &path).unwrap();
+        File::open(&path).unwrap().sync_all().unwrap();
+        let state = open_state(&path).await;
+        let deaf = Deaf.start();
+        let peers = ResultProcessorPeers {
+            state: state.clone(),
+            unlocked: deaf.clone().recipient(),
+            released: deaf.clone().recipient(),
+        };
+        let files = Rc::new(self.files(outputs));
+        let provider = Rc::new(nobody());
+        let ports = ResultProcessorPorts {
+            source: files.clone(),
+            files: provider.clone(),
+            batches: provider,
+            sink: files,
+            clock: Rc::new(SystemClock),
+        };
+        let report: ReportWriter = Rc::new(|_facts| String::new());
+        let validator = Arc::clone(&self.validator);
+        let processor = ResultProcessor::new(
+            self.options.clone(),
+            peers,
+            deaf::root(&deaf),
+            ports,
+            validator,
+            report,
+        )
+        .start();
+        let start = Instant::now();
+        let batch = batch("b1");
+        processor.send(ResultsReady { batch }).await.unwrap();
+        processor.send(Idle {}).await.unwrap();
+        let took = start.elapsed();
+        let question = Summarize {
+            scope: None,
+            at: at(0),
+        };
+        let summary = tell(&state, question).await;
+        assert_eq!(
+            summary.pages_in(PageStage::Completed),
+            u64::from(self.lines)
+        );
+        tell(&state, Close {}).await;
+        took
+    }
+
+    /// The database in which the only batch has its results on disk.
+    fn ready(&self) -> PathBuf {
+        self.folder.path().join("ready.db")
+    }
+
+    /// Brings all pages into one batch whose results are there.
+    async fn prepare(&self) {
+        let state = open_state(&self.ready()).await;
+        tell(&state, start_run()).await;
+        let keys: Vec<RecordKey> = (0..self.lines).map(key).collect();
+        let register = keys.iter().map(page).collect();
+        let changes = ScanChanges {
+            register,
+            ..ScanChanges::default()
+        };
+        tell(&state, scan(changes, 0)).await;
+        let question = ClaimPages {
+            chained: false,
+            ..claim(u64::from(self.lines), 10)
+        };
+        tell(&state, question).await;
+        let uploads = keys.iter().map(stored).collect();
+        tell(&state, record_uploads(uploads, 20)).await;
+        tell(&state, plan("b1", keys.clone(), 100)).await;
+        let mut lines = spooled("b1", []);
+        lines.included = keys.into_iter().map(included).collect();
+        tell(&state, lines).await;
+        let batch = batch("b1");
+        tell(&state, BeginSubmit { batch, at: at(220) }).await;
+        let remote = RemoteName::from("batches/b1");
+        tell(
+            &state,
+            record_submit("b1", BatchEvent::SubmitAccepted { remote }),
+        )
         .await;
-        assert_eq!(written, self.lines);
+        let offered = Some(BatchEvent::ResultsOffered);
+        tell(&state, poll("b1", "BATCH_STATE_SUCCEEDED", offered)).await;
+        let mut begin = collect("b1");
+        begin.raw.path = self.raw().to_string_lossy().into_owned();
+        begin.raw.bytes = fs::metadata(self.raw()).unwrap().len();
+        tell(&state, begin).await;
+        tell(&state, Close {}).await;
+    }
+
+    /// The answer as it would be written, once the schema holds.
+    fn bare_output(&self, line: &BareLine<'_>) -> Vec<u8> {
+        let (value, output) = line.parsed();
+        assert_eq!(self.validator.check(&value), Ok(()));
+        output
     }
 
     fn raw_lines(&self) -> Vec<Vec<u8>> {
@@ -180,7 +375,7 @@ impl World {
             let bare = BareLine::read(&line);
             let path = World::target(output_dir, &bare.key, &mut made);
             let part = path.with_extension("tmp");
-            fs::write(&part, bare.output()).unwrap();
+            fs::write(&part, self.bare_output(&bare)).unwrap();
             fs::rename(part, path).unwrap();
             line.clear();
         }
@@ -201,7 +396,7 @@ impl World {
         let write = |line: &[u8], path: &Path| -> io::Result<()> {
             let part = path.with_extension("tmp");
             let mut file = File::create(&part)?;
-            file.write_all(&BareLine::read(line).output())?;
+            file.write_all(&self.bare_output(&BareLine::read(line)))?;
             file.sync_all()?;
             fs::rename(part, path)
         };
@@ -241,9 +436,26 @@ fn afresh(world: &World, times: u64, mut work: impl FnMut(&Path)) -> Duration {
     total
 }
 
+/// The contract's race, as often as was asked for.
+fn racing(rounds: usize) {
+    let system = actix::System::new();
+    let world = World::new(size::size("PAGEMILL_BENCH_LINES", 1_000));
+    system.block_on(world.prepare());
+    let items = u64::from(world.lines);
+    let durable = || Took::of(|| afresh(&world, 1, |outputs| world.bare_durable(outputs)));
+    let plain = || Took::of(|| afresh(&world, 1, |outputs| world.bare(outputs)));
+    let ours = || {
+        let outputs = world.outputs();
+        Took::of(|| system.block_on(world.collect(outputs.path())))
+    };
+    race("results, durable floor", items, rounds, durable, ours);
+    race("results, floor without syncs", items, rounds, plain, ours);
+}
+
 fn collecting(criterion: &mut Criterion) {
     let system = actix::System::new();
     let world = World::new(size::size("PAGEMILL_BENCH_LINES", 1_000));
+    system.block_on(world.prepare());
     let mut group = criterion.benchmark_group("results");
     group.sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Elements(u64::from(world.lines)));
@@ -255,9 +467,12 @@ fn collecting(criterion: &mut Criterion) {
     });
     group.bench_function("collect", |bencher| {
         bencher.iter_custom(|times| {
-            afresh(&world, times, |outputs| {
-                system.block_on(world.collect(&world.files(outputs)));
-            })
+            let mut total = Duration::ZERO;
+            for _ in 0..times {
+                let outputs = world.outputs();
+                total += system.block_on(world.collect(outputs.path()));
+            }
+            total
         });
     });
     let files = world.files(world.folder.path());
@@ -301,4 +516,16 @@ criterion_group! {
         .measurement_time(Duration::from_secs(2));
     targets = collecting
 }
-criterion_main!(benches);
+
+fn main() {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .expect("nothing else installs one in this program");
+    match race::rounds() {
+        Some(rounds) => racing(rounds),
+        None => {
+            benches();
+            Criterion::default().configure_from_args().final_summary();
+        }
+    }
+}

@@ -128,6 +128,7 @@ async fn walk(files: &Filesystem) -> (u32, u32) {
                     done += book.outputs.len();
                 }
                 Found::Oddity(oddity) => panic!("{oddity:?}"),
+                Found::Unchanged(book) => panic!("nobody said how {book} looked"),
             }
         }
     }

@@ -118,7 +118,7 @@ fn judging(criterion: &mut Criterion) {
     let validator = Validator::new(&answers::schema()).unwrap();
     let text = answers::answer(7);
     let value: Value = serde_json::from_str(&text).unwrap();
-    let bare = || BareLine::read(black_box(line.as_bytes())).output();
+    let bare = || BareLine::read(black_box(line.as_bytes())).parsed().1;
     assert_eq!(judged(line.as_bytes(), &validator), bare());
     let mut group = criterion.benchmark_group("wire/judge");
     group.throughput(Throughput::Bytes(line.len() as u64));

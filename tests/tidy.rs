@@ -83,6 +83,7 @@ const ROOMS: &[Room] = &[
             "rusqlite",
             "sea_orm",
             "sea_orm_migration",
+            "serde",
             "serde_json",
             "thiserror",
             "tokio",

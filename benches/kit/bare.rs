@@ -53,11 +53,11 @@ impl<'a> BareLine<'a> {
         &first.content.parts[0].text
     }
 
-    /// The answer as it would be written, schema or not.
-    pub fn output(&self) -> Vec<u8> {
+    /// The answer, and how it would be written, schema or not.
+    pub fn parsed(&self) -> (Value, Vec<u8>) {
         let value: Value = serde_json::from_str(self.text()).expect("the answer is JSON");
         let mut output = serde_json::to_vec_pretty(&value).expect("a value always serializes");
         output.push(b'\n');
-        output
+        (value, output)
     }
 }

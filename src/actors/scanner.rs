@@ -1,12 +1,13 @@
 //! Scanner: walks the label tree, tells StateActor what it found, and says why a page is left
 //! alone. It never decides which page runs next; that is asked of StateActor by whoever runs it.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 
 use super::activity::{Activity, Root, Stage, answered, stage_handlers};
 use super::hint::{PagesRegistered, PagesUnlocked, Rescan, ScanDone};
@@ -27,8 +28,11 @@ use crate::ports::page_source::{
 };
 use crate::prompt::Validator;
 
+mod memory;
 mod rows;
 mod windows;
+
+use memory::{Memory, Settled};
 
 use rows::{add_changes, group_by_book};
 pub use rows::{known_of, labels_of};
@@ -39,6 +43,9 @@ const JUDGED_TOGETHER: usize = 16;
 const IMAGE_FAULTS_ASKED: u64 = 200;
 /// Oddities that are kept by name; beyond it they are only counted.
 const ODDITIES_KEPT: usize = 100_000;
+
+/// Chunks of the walk that are compared and applied side by side.
+const CHUNKS_TOGETHER: usize = 2;
 
 /// How often the same books are compared before a page that keeps moving counts as a fault.
 const ROUNDS_MAX: u32 = 10;
@@ -82,6 +89,7 @@ struct Look {
     peers: ScannerPeers,
     source: Rc<dyn PageSource>,
     clock: Rc<dyn Clock>,
+    memory: RefCell<Memory>,
 }
 
 /// What one look at the tree found.
@@ -90,6 +98,8 @@ struct Seen {
     pages: u64,
     oddities: Vec<OddityRow>,
     oddities_beyond: u64,
+    /// Books that need no second look until their folders change.
+    settled: Vec<(String, Settled)>,
     /// Why this look does not count, if so: the tree is to be looked at again.
     failed: Option<String>,
 }
@@ -109,6 +119,7 @@ impl Scanner {
                 peers,
                 source,
                 clock,
+                memory: RefCell::default(),
             }),
             activity: Activity::new("scanner", root),
             scanning: false,
@@ -155,7 +166,9 @@ impl Look {
                 return Ok(seen);
             }
         }
-        let mut walk = match self.source.walk(&self.options.scope).await {
+        let memory = self.memory.take().before_look();
+        let scope = &self.options.scope;
+        let walk = match self.source.walk_changed(scope, memory.stamps()).await {
             Ok(walk) => walk,
             Err(error) => {
                 let nothing_yet =
@@ -164,15 +177,22 @@ impl Look {
                 return Ok(seen);
             }
         };
-        while let Some(chunk) = walk.next().await {
-            let mut books = Vec::new();
-            for found in chunk {
-                match found {
-                    Found::Book(book) => books.push(book),
-                    Found::Oddity(oddity) => seen.note(&oddity),
-                }
-            }
-            self.books(books, &mut seen).await?;
+        let chunks = stream::unfold(walk, async |mut walk| {
+            let chunk = walk.next().await?;
+            Some((chunk, walk))
+        });
+        // The state works on one chunk while the next one is compared.
+        let mut looks = std::pin::pin!(
+            chunks
+                .map(|chunk| self.chunk(chunk, &memory))
+                .buffered(CHUNKS_TOGETHER)
+        );
+        while let Some(of_chunk) = looks.next().await {
+            seen.take_in(of_chunk?);
+        }
+        if seen.failed.is_none() {
+            let looks = memory.looks();
+            *self.memory.borrow_mut() = Memory::after(looks, std::mem::take(&mut seen.settled));
         }
         self.images_again().await?;
         let (run, at) = (self.options.run.clone(), self.clock.now());
@@ -183,6 +203,28 @@ impl Look {
                 .send(RecordOddities { run, oddities, at })
                 .await,
         )?;
+        Ok(seen)
+    }
+
+    /// Compares the books of one chunk of the walk.
+    async fn chunk(&self, chunk: Vec<Found>, memory: &Memory) -> Result<Seen, StateError> {
+        let mut seen = Seen::default();
+        let mut books = Vec::new();
+        for found in chunk {
+            match found {
+                Found::Book(book) => books.push(book),
+                Found::Oddity(oddity) => seen.note(&oddity),
+                Found::Unchanged(book) => {
+                    if let Some(settled) = memory.of(&book) {
+                        seen.pages += settled.pages;
+                        seen.settled.push((book, settled));
+                    }
+                }
+            }
+        }
+        if !books.is_empty() {
+            self.books(books, &mut seen).await?;
+        }
         Ok(seen)
     }
 
@@ -275,11 +317,20 @@ impl Look {
             let in_window = self.in_window(book, &mut arrived, &mut unread, seen).await;
             let (scope, layout) = (&self.options.scope, &self.options.layout);
             let labels = labels_of(book, scope, layout, in_window.as_deref());
-            seen.pages += labels.iter().filter(|label| label.in_scope).count() as u64;
+            let pages = labels.iter().filter(|label| label.in_scope).count() as u64;
+            seen.pages += pages;
             let of_book = known.remove(&book.book).unwrap_or_default();
             let found = scan::compare(&labels, &of_book, &rules, |key, why| {
                 tracing::debug!(page.key = key.as_str(), reason = %why, "page left alone");
             });
+            // What arrived when is told by the files, not by their folder.
+            if let Some(stamp) = book.stamp
+                && self.options.window.is_none()
+                && found.leaves_nothing_open()
+            {
+                seen.settled
+                    .push((book.book.clone(), Settled { stamp, pages }));
+            }
             add_changes(book, found, &mut changes, &mut to_judge);
         }
         changes.requeue = self.really_gone(changes.requeue, &mut unread, seen).await;
@@ -337,8 +388,7 @@ impl Look {
             let judged = self.judge_one(&key).await;
             (key, judged)
         });
-        let mut judgements =
-            futures_util::stream::iter(judgements).buffer_unordered(JUDGED_TOGETHER);
+        let mut judgements = stream::iter(judgements).buffer_unordered(JUDGED_TOGETHER);
         let mut adopted = Vec::new();
         while let Some((key, judged)) = judgements.next().await {
             match judged {
@@ -405,6 +455,8 @@ impl Look {
                 match self.source.image(&key).await {
                     Ok(_usable) => {
                         let cause = RequeueCause::ImageChanged;
+                        // The pages behind it are to wait again: the next look at the book says so.
+                        self.memory.borrow_mut().forget(key.book());
                         requeue.push((key, PageEvent::Requeued { cause }));
                     }
                     Err(fault) => {
@@ -453,6 +505,7 @@ impl Seen {
     fn take_in(&mut self, other: Seen) {
         self.failed = self.failed.take().or(other.failed);
         self.pages += other.pages;
+        self.settled.extend(other.settled);
         self.oddities_beyond += other.oddities_beyond;
         for row in other.oddities {
             self.note_row(row);

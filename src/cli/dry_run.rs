@@ -192,6 +192,8 @@ async fn count(
                     counted.oddities += 1;
                     continue;
                 }
+                // Only who says what books looked like before hears of this.
+                Found::Unchanged(_book) => continue,
             };
             let in_window = match window {
                 Some(window) => Some(inside(&tree, &book, window).await),

@@ -268,9 +268,28 @@ fn compare_known<'a>(
 }
 
 impl Comparison {
+    /// Whether the book is in order once the new pages are registered: nothing has to be looked into, and
+    /// nothing was otherwise than it should be.
+    pub fn leaves_nothing_open(&self) -> bool {
+        let Comparison {
+            register: _,
+            outputs_to_judge,
+            requeue,
+            label_vanished,
+            rechain,
+            rescope,
+        } = self;
+        outputs_to_judge.is_empty()
+            && requeue.is_empty()
+            && label_vanished.is_empty()
+            && rechain.is_empty()
+            && rescope.is_empty()
+    }
+
     fn sort(&mut self) {
         self.register.sort_by(|a, b| a.key.cmp(&b.key));
         self.outputs_to_judge.sort();
+        self.label_vanished.sort();
         self.requeue.sort_by(|a, b| a.0.cmp(&b.0));
         self.rechain.sort_by(|a, b| a.key.cmp(&b.key));
         self.rescope.sort();

@@ -147,6 +147,19 @@ impl Layout {
         Ok(key)
     }
 
+    /// The key of a page in a book whose key is known.
+    pub fn page_key(&self, book: &str, stem: &str) -> Result<RecordKey, LevelFault> {
+        check_level(stem)?;
+        page_number(stem)?;
+        let mut key = String::with_capacity(book.len() + 1 + stem.len());
+        key.push_str(book);
+        if !book.is_empty() {
+            key.push(':');
+        }
+        encode_level(stem, &mut key);
+        Ok(RecordKey::new(key))
+    }
+
     /// The levels of a key of this layout, decoded and checked: the only way from a key to a path.
     pub fn levels(&self, key: &RecordKey) -> Result<Vec<String>, KeyError> {
         let text = key.as_str();

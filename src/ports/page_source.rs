@@ -1,7 +1,10 @@
 //! The tree of labels, images and outputs, as something to read.
 
-use async_trait::async_trait;
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
 
 use crate::domain::ids::RecordKey;
 use crate::domain::image::{ImageFacts, ImageFault};
@@ -32,7 +35,30 @@ pub struct BookListing {
     pub labels: Vec<ListedPage>,
     /// The encoded page levels that have an output file, sorted.
     pub outputs: Vec<String>,
+    /// How the folders looked before they were listed. Absent where that could not tell a later change:
+    /// they changed a moment ago, hold something odd, or hold a link.
+    pub stamp: Option<BookStamp>,
 }
+
+/// Which folder it is, and when its entries last changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FolderStamp {
+    pub device: u64,
+    pub inode: u64,
+    /// The instant of the last change, in seconds and nanoseconds of the file system's clock.
+    pub changed: (i64, i64),
+}
+
+/// How a book's folders looked: a book whose stamp is the same has the same labels and outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BookStamp {
+    pub labels: FolderStamp,
+    /// Absent where there is no output folder.
+    pub outputs: Option<FolderStamp>,
+}
+
+/// The stamps of books, by their keys.
+pub type BookStamps = HashMap<String, BookStamp>;
 
 /// A label of a book.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +108,8 @@ crate::domain::failure::words! {
 pub enum Found {
     Book(BookListing),
     Oddity(Oddity),
+    /// The key of a book that looks as it was said to look before; it was not listed.
+    Unchanged(String),
 }
 
 /// Which part of the tree a run works on: per layout level, no filter or one.
@@ -104,6 +132,16 @@ pub trait PageSource {
     /// Lists folders; never looks at files one by one. Fails only when the label folder itself
     /// cannot be listed, or is empty, as it is when its file system is not mounted.
     async fn walk(&self, scope: &Scope) -> Result<Box<dyn Walk>, SourceError>;
+
+    /// The same, but books that still look as these stamps say are only named. Where stamps cannot be
+    /// told, every book is listed.
+    async fn walk_changed(
+        &self,
+        scope: &Scope,
+        _stamps: Arc<BookStamps>,
+    ) -> Result<Box<dyn Walk>, SourceError> {
+        self.walk(scope).await
+    }
 
     /// When labels arrived: the instants of their last change, in the order of the arguments. Looks at
     /// files one by one, which only a run with a window asks for.

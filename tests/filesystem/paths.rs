@@ -68,6 +68,7 @@ async fn scan(world: &World) -> (Vec<String>, Vec<Oddity>) {
                     labels.extend(keys.map(|label| label.key.to_string()));
                 }
                 Found::Oddity(oddity) => oddities.push(oddity),
+                Found::Unchanged(book) => panic!("nobody said how {book} looked"),
             }
         }
     }

@@ -17,6 +17,7 @@ async fn walk(world: &World, scope: Scope) -> (Vec<BookListing>, Vec<(OddityKind
             match found {
                 Found::Book(book) => books.push(book),
                 Found::Oddity(odd) => oddities.push((odd.kind, odd.path)),
+                Found::Unchanged(book) => panic!("nobody said how {book} looked"),
             }
         }
     }

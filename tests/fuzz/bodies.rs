@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use pagemill::actors::result_processor::index::Index;
+use pagemill::actors::result_processor::index::{Entry, Index};
 use pagemill::decide::{cadence, verdict};
 use pagemill::domain::answer::RowBody;
 use pagemill::domain::attempt::RawLine;
@@ -96,7 +96,7 @@ fn joined<'l>(lines: impl Iterator<Item = &'l RawText>) -> BTreeMap<&'static str
             offset: line.offset,
             bytes: line.bytes,
         };
-        index.add(place, line.text.as_deref());
+        index.add(Entry::read(place, line.text.as_deref()));
         let is_blank = line.text.as_ref().is_some_and(|text| is_blank(text));
         filled += u64::from(!is_blank);
         seen.push(line);

@@ -3,6 +3,7 @@
 use actix::prelude::*;
 use pagemill::actors::hint::{Idle, PagesRegistered, PagesUnlocked, Rescan, ScanDone};
 use pagemill::actors::scanner::{Scanner, ScannerPeers};
+use pagemill::domain::ids::RecordKey;
 use pagemill::domain::image::ImageFault;
 use pagemill::domain::page::PageStage;
 
@@ -210,6 +211,53 @@ async fn a_page_dead_for_its_image_runs_when_the_image_is_mended() {
     sandbox.tree.images.borrow_mut().insert(key, good.unwrap());
     assert_eq!(scene.scan().await, 1);
     assert_eq!(stages(&sandbox.stages().await), [("a:1", "discovered")]);
+}
+
+#[actix::test]
+async fn only_books_whose_folders_changed_are_looked_at_again() {
+    let scene = Scene::new().await;
+    let tree = &scene.sandbox.tree;
+    for (book, page) in [("a", 1), ("a", 2), ("b", 1), ("c", 1)] {
+        tree.add(book, page);
+    }
+    let listed = || std::mem::take(&mut *tree.listed.borrow_mut());
+    assert_eq!(scene.scan().await, 4);
+    assert_eq!(listed(), ["a", "b", "c"]);
+    assert_eq!(scene.scan().await, 0);
+    assert_eq!(listed(), Vec::<String>::new());
+    tree.add("b", 2);
+    assert_eq!(scene.scan().await, 1);
+    assert_eq!(
+        scene.scan().await,
+        0,
+        "the page before has one behind it now"
+    );
+    assert_eq!(listed(), ["b", "b"]);
+    // A page that is done is taken note of, and so is the loss of its output.
+    let key = RecordKey::from("c:1");
+    tree.put_output(&key, r#"{"text": "x"}"#);
+    scene.scan().await;
+    scene.scan().await;
+    assert_eq!(listed(), ["c", "c"], "judged once, in order the next time");
+    scene.scan().await;
+    assert_eq!(listed(), Vec::<String>::new());
+    tree.outputs.borrow_mut().remove(&key);
+    assert_eq!(scene.scan().await, 1, "the output is gone");
+    assert_eq!(listed(), ["c"]);
+}
+
+#[actix::test]
+async fn every_few_looks_all_books_are_looked_at_in_case_a_file_system_keeps_no_times() {
+    let scene = Scene::new().await;
+    let tree = &scene.sandbox.tree;
+    tree.add("a", 1);
+    let mut looks = Vec::new();
+    for _look in 0..25 {
+        scene.scan().await;
+        looks.push(std::mem::take(&mut *tree.listed.borrow_mut()).len());
+    }
+    let full: Vec<usize> = (0..25).filter(|at| looks[*at] == 1).collect();
+    assert_eq!(full, [0, 10, 20]);
 }
 
 #[actix::test]

@@ -1,13 +1,11 @@
 //! The collection of one batch: fetch, index, judge, write, record, settle, report.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::index::Index;
-use super::judge::{self, Judged, Judgement};
+use super::index::{self, Index};
+use super::judge;
 use super::{CollectionError, ReportFacts, Shop};
 use crate::actors::activity::answered;
 use crate::actors::ending::Ending;
@@ -18,17 +16,17 @@ use crate::actors::state::messages::{
 };
 use crate::decide::pace::PaceEvent;
 use crate::decide::release;
-use crate::domain::attempt::{AnswerFacts, FailureDetail, Outcome, RawLine, Verdict};
+use crate::domain::attempt::{AnswerFacts, FailureDetail, Outcome, Verdict};
 use crate::domain::batch::{AbandonCode, BatchEvent, BatchState};
 use crate::domain::failure::{ApiError, Next};
 use crate::domain::ids::RecordKey;
-use crate::domain::page::PageStage;
 use crate::domain::remote::{RemoteBatchState, RemoteOutput};
 use crate::notices;
 use crate::ports::file_api::Collected;
 use crate::ports::page_source::SourceError;
 
 mod images;
+mod judging;
 mod whole;
 
 /// The pause after a fetch that failed, as a share of the time that the results have been waited
@@ -203,100 +201,6 @@ impl Collection {
         Ok(CollectionEnd::Settled { released })
     }
 
-    /// Reads the file again and judges each answer, a run of lines at a time.
-    async fn judge_lines(
-        &self,
-        path: &Path,
-        index: &Index,
-        members: &[Member],
-    ) -> Result<(), CollectionError> {
-        let open: std::collections::HashMap<&RecordKey, &Member> = members
-            .iter()
-            .filter(|member| member.stage == Some(PageStage::Validating))
-            .map(|member| (&member.key, member))
-            .collect();
-        let mut reader = self.shop.ports.sink.open_raw(path).await?;
-        while let Some(lines) = reader.next_lines().await? {
-            let (validator, rules) = (
-                Arc::clone(&self.shop.validator),
-                self.shop.options.rules.clone(),
-            );
-            let judged = judge::judge_lines(lines, validator, rules).await;
-            let mut seen = HashSet::new();
-            let judged: Vec<(Judged, &Member)> = judged
-                .into_iter()
-                .filter(|judged| index.is_answer(&judged.key, judged.line.offset))
-                .filter_map(|judged| {
-                    let member = *open.get(&judged.key)?;
-                    seen.insert(judged.key.clone()).then_some((judged, member))
-                })
-                .collect();
-            for run in chunks(judged, self.shop.options.verdicts_together) {
-                self.write_and_record(self.without_stale(run).await).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes the accepted outputs of a run of answers, then records all its verdicts.
-    async fn write_and_record(&self, run: Vec<(Judged, &Member)>) -> Result<(), CollectionError> {
-        let mut outputs = Vec::new();
-        let mut waiting = Vec::new();
-        let mut verdicts = Vec::with_capacity(run.len());
-        for (judged, member) in run {
-            let Judged {
-                key,
-                line,
-                facts,
-                judgement,
-            } = judged;
-            let facts = priced(
-                &self.shop,
-                AnswerFacts {
-                    raw_line: Some(line),
-                    ..facts
-                },
-            );
-            match judgement {
-                Judgement::Accepted { output } => {
-                    outputs.push((key.clone(), output));
-                    waiting.push((key, facts));
-                }
-                Judgement::Rejected(failure) => {
-                    verdicts.push(self.rejected(key, facts, *failure, member.failures));
-                }
-                Judgement::Released { cause, counted } => {
-                    let outcome = self.released(member, cause, counted);
-                    verdicts.push(Verdict {
-                        key,
-                        facts,
-                        outcome,
-                    });
-                }
-            }
-        }
-        let written = self.shop.ports.sink.write_outputs(outputs).await;
-        let mut disk_fault = None;
-        for ((key, facts), written) in waiting.into_iter().zip(written) {
-            match written {
-                Ok(written) => verdicts.push(Verdict {
-                    key,
-                    facts,
-                    outcome: Outcome::Accepted {
-                        output: written.sha256,
-                        bytes: written.bytes,
-                    },
-                }),
-                Err(error) => disk_fault = Some(error),
-            }
-        }
-        self.record(verdicts).await?;
-        match disk_fault {
-            Some(error) => Err(error.into()),
-            None => Ok(()),
-        }
-    }
-
     /// What others are to blame for costs the page nothing, but it does not go round for ever.
     fn released(&self, member: &Member, cause: String, counted: bool) -> Outcome {
         let releases_max = self.shop.options.release.releases_max;
@@ -443,21 +347,12 @@ pub(super) async fn index_of(
     keys: impl IntoIterator<Item = RecordKey>,
 ) -> Result<Index, CollectionError> {
     let mut index = Index::new(keys);
+    let threads = shop.options.rules.threads;
     let mut reader = shop.ports.sink.open_raw(path).await?;
     while let Some(lines) = reader.next_lines().await? {
-        let indexed = actix_rt::task::spawn_blocking(move || {
-            for line in &lines {
-                let place = RawLine {
-                    offset: line.offset,
-                    bytes: line.bytes,
-                };
-                index.add(place, line.text.as_deref());
-            }
-            index
-        });
-        index = indexed
-            .await
-            .expect("adding a line to the index does not panic");
+        for entry in index::entries(lines, threads).await {
+            index.add(entry);
+        }
     }
     Ok(index)
 }

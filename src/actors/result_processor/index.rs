@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
+use crate::actors::blocking::in_shares;
 use crate::actors::state::messages::LineCounts;
 use crate::domain::attempt::RawLine;
 use crate::domain::ids::RecordKey;
+use crate::ports::result_sink::RawText;
 use crate::wire::response::{self, Row};
 
 /// What the file holds for one member.
@@ -16,6 +18,54 @@ pub enum Slot {
     One { line: RawLine, digest: [u8; 32] },
     /// Different lines under one key: none of them is believed.
     Conflict { lines: u64 },
+}
+
+/// What a line says about whom, with everything about it that an index keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// Nothing stands in the line.
+    Blank,
+    /// No row of an answer, or longer than a line may be.
+    Unreadable,
+    Answer {
+        key: RecordKey,
+        line: RawLine,
+        /// The SHA-256 of the line.
+        digest: [u8; 32],
+    },
+}
+
+impl Entry {
+    /// Reads a line. `text` is absent when the line is over the limit of length.
+    pub fn read(line: RawLine, text: Option<&[u8]>) -> Self {
+        let Some(text) = text else {
+            return Entry::Unreadable;
+        };
+        let text = text.trim_ascii();
+        if text.is_empty() {
+            return Entry::Blank;
+        }
+        match response::row(text) {
+            Row::Answer { key, .. } => Entry::Answer {
+                key: RecordKey::new(key),
+                line,
+                digest: Sha256::digest(text).into(),
+            },
+            _ => Entry::Unreadable,
+        }
+    }
+}
+
+/// Reads a run of lines on the blocking pool, on as many threads.
+pub async fn entries(lines: Vec<RawText>, threads: usize) -> Vec<Entry> {
+    in_shares(lines, threads, |line| {
+        let place = RawLine {
+            offset: line.offset,
+            bytes: line.bytes,
+        };
+        Entry::read(place, line.text.as_deref())
+    })
+    .await
 }
 
 /// The lines of a result file by member. Its size depends on the members, not on the file.
@@ -34,25 +84,22 @@ impl Index {
         }
     }
 
-    /// Takes note of a line. `text` is absent when the line is over the limit of length.
-    pub fn add(&mut self, line: RawLine, text: Option<&[u8]>) {
-        if text.is_some_and(|text| text.trim_ascii().is_empty()) {
-            return;
-        }
+    /// Takes note of a line.
+    pub fn add(&mut self, entry: Entry) {
+        let (key, line, digest) = match entry {
+            Entry::Blank => return,
+            Entry::Unreadable => {
+                self.counts.lines += 1;
+                self.counts.unreadable += 1;
+                return;
+            }
+            Entry::Answer { key, line, digest } => (key, line, digest),
+        };
         self.counts.lines += 1;
-        let Some(text) = text else {
-            self.counts.unreadable += 1;
-            return;
-        };
-        let Row::Answer { key, .. } = response::row(text) else {
-            self.counts.unreadable += 1;
-            return;
-        };
-        let Some(slot) = self.slots.get_mut(&RecordKey::new(key)) else {
+        let Some(slot) = self.slots.get_mut(&key) else {
             self.counts.foreign += 1;
             return;
         };
-        let digest: [u8; 32] = Sha256::digest(text.trim_ascii()).into();
         let after = match slot.take() {
             None => Slot::One { line, digest },
             Some(Slot::One {
@@ -101,7 +148,10 @@ mod tests {
         let mut offset = 0;
         for line in lines {
             let bytes = line.len() as u64;
-            index.add(RawLine { offset, bytes }, Some(line.as_bytes()));
+            index.add(Entry::read(
+                RawLine { offset, bytes },
+                Some(line.as_bytes()),
+            ));
             offset += bytes + 1;
         }
         index

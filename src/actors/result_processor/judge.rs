@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::actors::blocking::in_shares;
 use crate::decide::verdict::{self, Reading};
 use crate::domain::answer::RowBody;
 use crate::domain::attempt::{AnswerFacts, FailureDetail, RawLine};
@@ -76,24 +77,11 @@ pub async fn judge_lines(
     validator: Arc<Validator>,
     rules: JudgeRules,
 ) -> Vec<Judged> {
-    let share = lines.len().div_ceil(rules.threads.max(1)).max(1);
-    let mut shares = Vec::new();
-    let mut rest = lines.into_iter().peekable();
-    while rest.peek().is_some() {
-        let lines: Vec<RawText> = rest.by_ref().take(share).collect();
-        let (validator, rules) = (Arc::clone(&validator), rules.clone());
-        shares.push(actix_rt::task::spawn_blocking(move || {
-            lines
-                .iter()
-                .filter_map(|line| judge_line(line, &validator, &rules))
-                .collect::<Vec<Judged>>()
-        }));
-    }
-    let mut judged = Vec::new();
-    for share in shares {
-        judged.extend(share.await.expect("judging a line does not panic"));
-    }
-    judged
+    let threads = rules.threads;
+    let judged = in_shares(lines, threads, move |line| {
+        judge_line(&line, &validator, &rules)
+    });
+    judged.await.into_iter().flatten().collect()
 }
 
 fn judge_line(line: &RawText, validator: &Validator, rules: &JudgeRules) -> Option<Judged> {

@@ -44,6 +44,7 @@ mod endings;
 mod halts;
 mod late;
 mod paces;
+mod page_words;
 mod pages;
 mod questions;
 mod remote_files;

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::Rules;
 use super::messages::{StateError, StateResult};
-use super::rows::{COLUMNS, PAGE_COLUMNS, PageRow, event_details, sentence};
+use super::page_words::{event_details, sentence};
+use super::rows::{COLUMNS, PAGE_COLUMNS, PageRow};
 use super::spread::{Cell, Spread};
 use super::sql::{CHUNK_ROWS, execute, execute_exactly, json_list, listed, text};
 use crate::domain::ids::{BatchId, OrderId, RecordKey, RunId};

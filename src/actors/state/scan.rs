@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::messages::{
@@ -12,8 +13,9 @@ use super::messages::{
 use super::orders::carry::standing_priorities;
 use super::pages::{Cause, Pages};
 use super::rows::word;
+use super::spread::{Cell, Spread};
 use super::sql::{
-    CHUNK_ROWS, execute, execute_exactly, json_list, optional_text, rows, signed, small, text,
+    CHUNK_ROWS, execute, execute_exactly, json_list, listed, optional_text, signed, small, text,
     texts,
 };
 use super::{Apply, Rules};
@@ -148,33 +150,52 @@ pub(super) async fn register<'a>(
     for chunk in found.chunks(CHUNK_ROWS) {
         let waited_for = chunk.iter().filter_map(|page| page.waits_for.as_ref());
         let open = passable(tx, rules, waited_for).await?;
-        let list = json_list(chunk.iter().map(|page| {
-            let waits_for = still_waits(&page.key, page.waits_for.as_ref(), &open);
-            json!([
-                page.key.as_str(),
-                page.book,
-                page.levels,
-                page.number,
-                page.predecessor.as_ref().map(RecordKey::as_str),
-                waits_for,
-                page.chain_ahead,
-            ])
-        }));
-        let run = text(run);
-        let (at_instant, at) = (at, text(at));
-        let seen = [list.clone(), at.clone(), run.clone(), SEEN.into()];
+        let levels: Vec<String> = chunk.iter().map(|page| levels_text(&page.levels)).collect();
+        let cells: Vec<[Cell<'_>; 7]> = chunk
+            .iter()
+            .zip(&levels)
+            .map(|(page, levels)| page_cells(page, levels, &open))
+            .collect();
+        let keys = json_list(chunk.iter().map(|page| page.key.as_str()));
+        let seen = [keys, text(at), text(run), SEEN.into()];
         let noted = execute(tx, NOTE_SEEN, seen).await?;
-        let values = [list, at, run, text(scope)];
-        let inserted = execute(tx, INSERT_PAGES, values).await?;
-        let keys: Vec<&str> = chunk.iter().map(|page| page.key.as_str()).collect();
-        standing_priorities(tx, &keys, at_instant).await?;
+        let spread = Spread::of(&cells, &[0, 1, 2, 3, 4, 5, 6], 5);
+        let sql = format!("{INSERT_PAGES} {}", insert_from(&spread.terms));
+        let values = spread.values([text(at), text(run), text(scope)]);
+        let inserted = execute(tx, &sql, values).await?;
         if noted != inserted {
             return Err(StateError::Conflict(format!(
                 "{inserted} pages were registered but {noted} noted"
             )));
         }
     }
-    Ok(())
+    let keys: Vec<&str> = found.iter().map(|page| page.key.as_str()).collect();
+    standing_priorities(tx, &keys, at).await
+}
+
+/// A new page as [`INSERT_PAGES`] takes it.
+fn page_cells<'a>(page: &'a NewPage, levels: &'a str, open: &BTreeSet<String>) -> [Cell<'a>; 7] {
+    [
+        page.key.as_str().into(),
+        (&page.book).into(),
+        levels.into(),
+        i64::from(page.number).into(),
+        page.predecessor.as_ref().map(RecordKey::as_str).into(),
+        still_waits(&page.key, page.waits_for.as_ref(), open).into(),
+        i64::from(page.chain_ahead).into(),
+    ]
+}
+
+fn levels_text(levels: &[String]) -> String {
+    serde_json::json!(levels).to_string()
+}
+
+fn insert_from(terms: &[String]) -> String {
+    format!(
+        "SELECT {}, 'discovered', 'on the work list', ?4, ?3, ?2, ?2
+         FROM jsonb_each(?1) AS c WHERE true ON CONFLICT (record_key) DO NOTHING",
+        terms.join(", ")
+    )
 }
 
 /// Those of the pages waited for that nobody has to wait for.
@@ -224,18 +245,14 @@ fn still_waits<'a>(
 const NOTE_SEEN: &str = "
     INSERT INTO page_events
         (record_key, at, from_stage, to_stage, event, run_id, correlation_id, details)
-    SELECT j.value->>0, ?2, NULL, 'discovered', ?4, ?3, ?3, '{}'
-    FROM jsonb_each(?1) AS j
-    WHERE NOT EXISTS (SELECT 1 FROM pages AS p WHERE p.record_key = j.value->>0)";
+    SELECT j.value, ?2, NULL, 'discovered', ?4, ?3, ?3, '{}'
+    FROM json_each(?1) AS j
+    WHERE NOT EXISTS (SELECT 1 FROM pages AS p WHERE p.record_key = j.value)";
 
 const INSERT_PAGES: &str = "
     INSERT INTO pages
         (record_key, book, levels, page_number, predecessor, waits_for, chain_ahead,
-         stage, status, scope, run_id, created_at, updated_at)
-    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6,
-           'discovered', 'on the work list', ?4, ?3, ?2, ?2
-    FROM jsonb_each(?1) WHERE true
-    ON CONFLICT (record_key) DO NOTHING";
+         stage, status, scope, run_id, created_at, updated_at)";
 
 pub(super) const RESCOPE: &str = "
     UPDATE pages SET scope = ?2, updated_at = ?3
@@ -276,7 +293,8 @@ impl Apply for RecordOddities {
     }
 }
 
-#[derive(sea_orm::FromQueryResult)]
+/// The columns of [`PAGES_OF_BOOKS`], in their order.
+#[derive(Deserialize)]
 struct KnownRow {
     record_key: String,
     page_number: i64,
@@ -298,27 +316,27 @@ impl Apply for PagesOfBooks {
     }
 }
 
-/// The known pages of some books, by key.
+/// The known pages of some books, in no order that anything rests on.
 pub(super) async fn pages_of_books(
     conn: &impl ConnectionTrait,
     books: &[String],
 ) -> StateResult<Vec<KnownPage>> {
     let books: BTreeSet<&String> = books.iter().collect();
     let names = json_list(books.iter().map(|book| book.as_str()));
-    let found: Vec<KnownRow> = rows(conn, PAGES_OF_BOOKS, [names]).await?;
+    let found: Vec<KnownRow> = listed(conn, PAGES_OF_BOOKS, [names]).await?;
     found.into_iter().map(known_page).collect()
 }
 
 /// A book's keys begin with its own key and a colon, so the key's index finds them; `;` is what
 /// follows the colon. A layout of one level has a single book without a name.
 pub(super) const PAGES_OF_BOOKS: &str = "
-    SELECT p.record_key, p.page_number, p.stage, p.predecessor, p.waits_for, p.chain_ahead,
-           p.scope, p.error, p.left_out IS NOT NULL AS left_out
+    SELECT json_group_array(json_array(
+               p.record_key, p.page_number, p.stage, p.predecessor, p.waits_for, p.chain_ahead,
+               p.scope, p.error, p.left_out IS NOT NULL))
     FROM json_each(?1) AS b CROSS JOIN pages AS p
     WHERE p.record_key >= CASE b.value WHEN '' THEN '' ELSE b.value || ':' END
       AND p.record_key < CASE b.value WHEN '' THEN ':' ELSE b.value || ';' END
-      AND p.book = b.value
-    ORDER BY p.record_key";
+      AND p.book = b.value";
 
 fn known_page(row: KnownRow) -> StateResult<KnownPage> {
     let thing = format!("page '{}'", row.record_key);

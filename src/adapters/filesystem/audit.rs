@@ -181,7 +181,7 @@ fn files(folder: &Path) -> Result<Vec<(PathBuf, String)>, SourceError> {
     let mut found = Vec::new();
     for entry in entries(folder)? {
         let name = entry.file_name();
-        if let (Entry::File, Some(name)) = (kind(&entry), name.to_str()) {
+        if let (Entry::File { .. }, Some(name)) = (kind(&entry), name.to_str()) {
             found.push((entry.path(), name.to_owned()));
         }
     }
@@ -207,7 +207,7 @@ fn temporary_below(
             Entry::Folder { is_link: false } if depth < DEPTH_MAX => {
                 temporary_below(&entry.path(), depth + 1, into)?;
             }
-            Entry::File if entry.file_name().to_str().is_some_and(is_temporary) => {
+            Entry::File { .. } if entry.file_name().to_str().is_some_and(is_temporary) => {
                 into.push(leftover(entry.path())?);
             }
             _ => {}
@@ -259,7 +259,7 @@ impl Walker<'_> {
             let Some(name) = name.to_str() else { continue };
             match kind(&entry) {
                 Entry::Folder { is_link: false } => folders.push(name.to_owned()),
-                Entry::File => self.file(&entry.path(), name, levels)?,
+                Entry::File { .. } => self.file(&entry.path(), name, levels)?,
                 Entry::Folder { is_link: true } | Entry::Other => {}
             }
         }

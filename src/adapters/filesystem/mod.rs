@@ -9,6 +9,7 @@ mod audit;
 mod content;
 mod durable;
 pub mod export;
+mod folder_stamp;
 mod image;
 mod image_end;
 mod inside;

@@ -91,11 +91,15 @@ pub(super) fn in_parallel<T: Send>(
     count: usize,
     work: impl Fn(usize) -> Result<T, SourceError> + Sync,
 ) -> Vec<Result<T, SourceError>> {
+    let threads = threads.clamp(1, count.max(1));
+    if threads == 1 {
+        return (0..count).map(work).collect();
+    }
     let next = AtomicUsize::new(0);
     let slots: Vec<Mutex<Option<Result<T, SourceError>>>> =
         (0..count).map(|_| Mutex::new(None)).collect();
     std::thread::scope(|scope| {
-        for _thread in 0..threads.clamp(1, count.max(1)) {
+        for _thread in 0..threads {
             scope.spawn(|| {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);

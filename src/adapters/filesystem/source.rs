@@ -16,7 +16,7 @@ use crate::domain::ids::RecordKey;
 use crate::domain::image::{ImageFacts, ImageFault};
 use crate::domain::layout::Layout;
 use crate::domain::time::Timestamp;
-use crate::ports::page_source::{PageSource, Scope, SourceError, Walk};
+use crate::ports::page_source::{BookStamps, PageSource, Scope, SourceError, Walk};
 
 /// The longest label or output that is read, in bytes.
 const TEXT_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -94,8 +94,16 @@ fn arrival(options: &FilesystemOptions, key: &RecordKey) -> Result<Timestamp, So
 #[async_trait(?Send)]
 impl PageSource for Filesystem {
     async fn walk(&self, scope: &Scope) -> Result<Box<dyn Walk>, SourceError> {
-        let has_outputs = Arc::clone(&self.has_outputs);
-        walk::start(Arc::clone(&self.options), scope.clone(), has_outputs).await
+        self.walk_changed(scope, Arc::default()).await
+    }
+
+    async fn walk_changed(
+        &self,
+        scope: &Scope,
+        stamps: Arc<BookStamps>,
+    ) -> Result<Box<dyn Walk>, SourceError> {
+        let (options, scope) = (Arc::clone(&self.options), scope.clone());
+        walk::start(options, scope, stamps, Arc::clone(&self.has_outputs)).await
     }
 
     async fn arrivals(&self, keys: Vec<RecordKey>) -> Vec<Result<Timestamp, SourceError>> {

@@ -15,13 +15,20 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::durable::{blocking, fault, gone, is_disk_fault};
+use super::folder_stamp;
+use super::outputs::in_parallel;
 use super::source::FilesystemOptions;
 use super::walk_book;
 use crate::domain::layout::Layout;
-use crate::ports::page_source::{Found, LevelFilter, Oddity, OddityKind, Scope, SourceError, Walk};
+use crate::ports::page_source::{
+    BookStamps, Found, LevelFilter, Oddity, OddityKind, Scope, SourceError, Walk,
+};
 
 /// How many pages and oddities fill a chunk; a book is never split.
 const CHUNK_ITEMS: usize = 5_000;
+/// How many books are listed in one go, and on how many threads.
+const BOOKS_TOGETHER: usize = 64;
+const LISTED_TOGETHER: usize = 2;
 /// How many chunks may wait.
 const CHUNKS_WAITING: usize = 2;
 
@@ -38,6 +45,7 @@ impl Walk for Chunks {
 pub(super) async fn start(
     options: Arc<FilesystemOptions>,
     scope: Scope,
+    stamps: Arc<BookStamps>,
     has_outputs: Arc<AtomicBool>,
 ) -> Result<Box<dyn Walk>, SourceError> {
     let root = options.label_dir.clone();
@@ -52,14 +60,17 @@ pub(super) async fn start(
         let mut walker = Walker {
             options: &options,
             scope: &scope,
+            stamps: &stamps,
             has_outputs: &has_outputs,
             sender,
+            waiting: Vec::new(),
             chunk: Vec::new(),
             items: 0,
         };
         // The reader has gone: nobody is left to be told.
         let _ = walker
             .folder(&mut Vec::new(), &mut vec![real])
+            .and_then(|()| walker.list_waiting())
             .and_then(|()| walker.send());
     });
     Ok(Box::new(Chunks(receiver)))
@@ -71,15 +82,20 @@ struct Unwanted;
 struct Walker<'a> {
     options: &'a FilesystemOptions,
     scope: &'a Scope,
+    stamps: &'a BookStamps,
     has_outputs: &'a AtomicBool,
     sender: mpsc::Sender<Vec<Found>>,
+    /// The levels of books that are to be listed together.
+    waiting: Vec<Vec<String>>,
     chunk: Vec<Found>,
     items: usize,
 }
 
 /// An entry of a folder, its kind looked up through links.
 pub(super) enum Entry {
-    File,
+    File {
+        is_link: bool,
+    },
     Folder {
         is_link: bool,
     },
@@ -117,7 +133,7 @@ impl Walker<'_> {
                         self.odd(OddityKind::BadName, levels, Some(&name), &detail)?;
                     }
                 },
-                Entry::File => self.stray_file(levels, &name)?,
+                Entry::File { .. } => self.stray_file(levels, &name)?,
                 Entry::Other => self.odd(
                     OddityKind::NotALabel,
                     levels,
@@ -210,15 +226,50 @@ impl Walker<'_> {
     }
 
     fn book(&mut self, levels: &[String]) -> Result<(), Unwanted> {
-        let (listing, oddities) = walk_book::list(self.options, levels);
-        self.items += oddities.len();
-        self.chunk.extend(oddities.into_iter().map(Found::Oddity));
-        if let Some(listing) = listing {
-            if !listing.outputs.is_empty() {
-                self.has_outputs.store(true, Ordering::Relaxed);
+        self.waiting.push(levels.to_vec());
+        if self.waiting.len() >= BOOKS_TOGETHER {
+            self.list_waiting()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Lists the books that wait, side by side, and takes them in their order.
+    fn list_waiting(&mut self) -> Result<(), Unwanted> {
+        let books = std::mem::take(&mut self.waiting);
+        let now = folder_stamp::seconds_now();
+        let looks = in_parallel(LISTED_TOGETHER, books.len(), |at| {
+            let levels = &books[at];
+            Ok(walk_book::look(self.options, levels, self.stamps, now))
+        });
+        for (levels, look) in books.iter().zip(looks) {
+            match look {
+                Ok(look) => self.take(look)?,
+                Err(error) => {
+                    self.odd(OddityKind::Unreadable, levels, None, &error.to_string())?;
+                }
             }
-            self.items += listing.labels.len() + 1;
-            self.chunk.push(Found::Book(listing));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, look: walk_book::Look) -> Result<(), Unwanted> {
+        match look {
+            walk_book::Look::Unchanged(book) => {
+                self.items += 1;
+                self.chunk.push(Found::Unchanged(book));
+            }
+            walk_book::Look::Listed(listing, oddities) => {
+                self.items += oddities.len();
+                self.chunk.extend(oddities.into_iter().map(Found::Oddity));
+                if let Some(listing) = listing {
+                    if !listing.outputs.is_empty() {
+                        self.has_outputs.store(true, Ordering::Relaxed);
+                    }
+                    self.items += listing.labels.len() + 1;
+                    self.chunk.push(Found::Book(listing));
+                }
+            }
         }
         self.send_when_full()
     }
@@ -284,7 +335,7 @@ fn of_type(kind: FileType, is_link: bool) -> Entry {
     if kind.is_dir() {
         Entry::Folder { is_link }
     } else if kind.is_file() {
-        Entry::File
+        Entry::File { is_link }
     } else {
         Entry::Other
     }

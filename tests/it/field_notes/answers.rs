@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pagemill::actors::result_processor::JudgeRules;
-use pagemill::actors::result_processor::index::Index;
+use pagemill::actors::result_processor::index::{Entry, Index};
 use pagemill::actors::result_processor::judge::{Judgement, judge_lines};
 use pagemill::domain::attempt::RawLine;
 use pagemill::domain::batch::BatchStage;
@@ -43,7 +43,7 @@ async fn joined(lines: &[String], validator: &Arc<Validator>) -> BTreeMap<String
     for line in lines {
         let text = line.clone().into_bytes();
         let bytes = text.len() as u64;
-        index.add(RawLine { offset, bytes }, Some(&text));
+        index.add(Entry::read(RawLine { offset, bytes }, Some(&text)));
         texts.push(RawText {
             offset,
             bytes,

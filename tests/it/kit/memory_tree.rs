@@ -3,8 +3,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use pagemill::domain::ids::{BatchId, RecordKey, Sha256Hex};
@@ -12,7 +14,8 @@ use pagemill::domain::image::{ImageFacts, ImageFault, ImageType};
 use pagemill::domain::layout::{Layout, page_number};
 use pagemill::domain::time::Timestamp;
 use pagemill::ports::page_source::{
-    BookListing, Found, ListedPage, PageSource, Scope, SourceError, Walk,
+    BookListing, BookStamp, BookStamps, FolderStamp, Found, ListedPage, PageSource, Scope,
+    SourceError, Walk,
 };
 use pagemill::ports::result_sink::{RawReader, RawText, ResultSink, Spool, Written};
 use sha2::{Digest, Sha256};
@@ -34,6 +37,8 @@ pub struct MemoryTree {
     outputs_written: Rc<Cell<u64>>,
     /// How many manifests cannot be written.
     pub failing_manifests: Cell<u32>,
+    /// Books that a walk listed, and did not only name.
+    pub listed: RefCell<Vec<String>>,
     /// Outputs that were read.
     pub outputs_read: RefCell<Vec<RecordKey>>,
     pub disk: Disk,
@@ -139,6 +144,7 @@ impl MemoryTree {
             outputs: RefCell::default(),
             reports: RefCell::default(),
             failing_writes: Cell::new(0),
+            listed: RefCell::default(),
             lines_ahead: Rc::default(),
             outputs_written: Rc::default(),
             failing_manifests: Cell::new(0),
@@ -167,6 +173,25 @@ impl MemoryTree {
     }
 }
 
+/// A stamp that changes with the names in the folders, as that of a folder does.
+fn stamp(book: &BookListing) -> BookStamp {
+    let folder = |names: &dyn std::fmt::Debug| FolderStamp {
+        device: 1,
+        inode: 1,
+        changed: (0, hash(&format!("{names:?}"))),
+    };
+    BookStamp {
+        labels: folder(&book.labels),
+        outputs: Some(folder(&book.outputs)),
+    }
+}
+
+fn hash(text: &str) -> i64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish().cast_signed()
+}
+
 struct OneChunk(Option<Vec<Found>>);
 
 #[async_trait(?Send)]
@@ -178,7 +203,15 @@ impl Walk for OneChunk {
 
 #[async_trait(?Send)]
 impl PageSource for MemoryTree {
-    async fn walk(&self, _: &Scope) -> Result<Box<dyn Walk>, SourceError> {
+    async fn walk(&self, scope: &Scope) -> Result<Box<dyn Walk>, SourceError> {
+        self.walk_changed(scope, Arc::default()).await
+    }
+
+    async fn walk_changed(
+        &self,
+        _: &Scope,
+        stamps: Arc<BookStamps>,
+    ) -> Result<Box<dyn Walk>, SourceError> {
         if self.disk.no_labels.get() {
             return Err(self
                 .disk
@@ -206,10 +239,17 @@ impl PageSource for MemoryTree {
         for book in books.values_mut() {
             book.labels.sort();
             book.outputs.sort();
+            book.stamp = Some(stamp(book));
         }
-        Ok(Box::new(OneChunk(Some(
-            books.into_values().map(Found::Book).collect(),
-        ))))
+        let found = books.into_values().map(|book| {
+            if stamps.get(&book.book) == book.stamp.as_ref() {
+                Found::Unchanged(book.book)
+            } else {
+                self.listed.borrow_mut().push(book.book.clone());
+                Found::Book(book)
+            }
+        });
+        Ok(Box::new(OneChunk(Some(found.collect()))))
     }
 
     async fn arrivals(&self, keys: Vec<RecordKey>) -> Vec<Result<Timestamp, SourceError>> {
