@@ -117,6 +117,7 @@ impl Project {
             path: self.image(page),
             bytes: IMAGE.len() as u64,
             sha256: self.image_sha256.clone(),
+            content: None,
         }
     }
 
@@ -289,6 +290,7 @@ async fn send_lines(
         path: path.to_owned(),
         bytes: lines.len() as u64,
         sha256: Sha256Hex::new(hex::encode(Sha256::digest(&lines))),
+        content: None,
     };
     client.upload(&upload).await.unwrap()
 }

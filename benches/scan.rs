@@ -1,8 +1,11 @@
 //! Looking at the tree: labels a second for the bare listing of both trees, for the walk of the
-//! file system adapter, and for the whole scanner on a real database.
+//! file system adapter, and for the whole scanner on a real database; and the rows that a first look
+//! leaves, inserted raw.
 
 #[path = "kit/deaf.rs"]
 mod deaf;
+#[path = "kit/race.rs"]
+mod race;
 #[path = "kit/size.rs"]
 mod size;
 #[path = "../tests/it/kit/state_world.rs"]
@@ -16,30 +19,34 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group};
 use deaf::Deaf;
 use pagemill::actors::hint::{Idle, Rescan};
 use pagemill::actors::scanner::{Scanner, ScannerOptions, ScannerPeers};
+use pagemill::actors::state::messages::Close;
 use pagemill::adapters::filesystem::{Filesystem, FilesystemOptions};
 use pagemill::adapters::system_clock::SystemClock;
 use pagemill::domain::ids::{RunId, ScopeToken};
 use pagemill::domain::layout::Layout;
 use pagemill::ports::page_source::{Found, PageSource, Scope};
 use pagemill::prompt::Validator;
+use race::{Took, race};
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
 use serde_json::json;
 use tempfile::TempDir;
 
 /// Pages in one folder.
 const BOOK_PAGES: u32 = 250;
 
-/// A tree of labels, and an output beside every second one.
+/// A tree of labels, perhaps with an output beside every second one.
 struct Tree {
     folder: TempDir,
     pages: u32,
 }
 
 impl Tree {
-    fn new(pages: u32) -> Self {
+    fn new(pages: u32, half_done: bool) -> Self {
         let tree = Tree {
             folder: tempfile::tempdir().unwrap(),
             pages,
@@ -55,11 +62,23 @@ impl Tree {
                 fs::write(folder.join(&name), text).unwrap();
             };
             put(tree.labels(), "{}");
-            if page % 2 == 0 {
+            if half_done && page % 2 == 0 {
                 put(tree.outputs(), r#"{"text":"x"}"#);
             }
         }
         tree
+    }
+
+    /// Adds labels to the last books, one to each.
+    fn add(&self, known: u32, more: u32) {
+        for at in 0..more {
+            let book = format!(
+                "Alabama/School {:06}/1849",
+                (at * 7) % (self.pages / BOOK_PAGES).max(1)
+            );
+            let name = format!("{}.json", 10_000 + known + at);
+            fs::write(self.labels().join(book).join(name), "{}").unwrap();
+        }
     }
 
     fn labels(&self) -> PathBuf {
@@ -144,6 +163,18 @@ struct Stage {
 impl Stage {
     async fn new(tree: &Tree) -> Self {
         let world = state_world::World::new().await;
+        Stage {
+            scanner: Stage::scanner(&world, tree),
+            world,
+        }
+    }
+
+    /// A scanner that has seen nothing yet, on the same database.
+    fn world_scanner(&self, tree: &Tree) -> Addr<Scanner> {
+        Stage::scanner(&self.world, tree)
+    }
+
+    fn scanner(world: &state_world::World, tree: &Tree) -> Addr<Scanner> {
         let deaf = Deaf.start();
         let schema = json!({"type": "object", "required": ["text"]});
         let options = ScannerOptions {
@@ -164,8 +195,7 @@ impl Stage {
             done: deaf.clone().recipient(),
         };
         let (source, clock) = (Rc::new(tree.files()), Rc::new(SystemClock));
-        let scanner = Scanner::new(options, peers, deaf::root(&deaf), source, clock).start();
-        Stage { world, scanner }
+        Scanner::new(options, peers, deaf::root(&deaf), source, clock).start()
     }
 
     async fn scan(&self) -> Duration {
@@ -176,14 +206,150 @@ impl Stage {
     }
 
     async fn end(self, tree: &Tree) {
+        self.knows(tree.pages).await;
+    }
+
+    async fn knows(&self, pages: u32) {
         let known = self.world.one("SELECT count(*) FROM pages").await;
-        assert_eq!(known, tree.pages.to_string());
+        assert_eq!(known, pages.to_string());
+    }
+}
+
+/// The rows that a first look left in a database, and their raw insertion into an empty one.
+struct Rows {
+    pages: Vec<Vec<Value>>,
+    events: Vec<Vec<Value>>,
+}
+
+impl Rows {
+    const PAGES: &str = "record_key, book, levels, page_number, predecessor, waits_for, chain_ahead, \
+        stage, status, scope, run_id, created_at, updated_at";
+    const EVENTS: &str =
+        "record_key, at, from_stage, to_stage, event, run_id, correlation_id, details";
+
+    async fn of(tree: &Tree) -> Self {
+        let stage = Stage::new(tree).await;
+        stage.scan().await;
+        let db = Connection::open(&stage.world.path).unwrap();
+        let read = |columns: &str, table: &str, order: &str| {
+            let sql = format!("SELECT {columns} FROM {table} ORDER BY {order}");
+            let mut question = db.prepare(&sql).unwrap();
+            let count = question.column_count();
+            let rows = question.query_map([], |row| (0..count).map(|at| row.get(at)).collect());
+            rows.unwrap().map(Result::unwrap).collect()
+        };
+        let rows = Rows {
+            pages: read(Rows::PAGES, "pages", "record_key"),
+            events: read(Rows::EVENTS, "page_events", "id"),
+        };
+        stage.end(tree).await;
+        rows
+    }
+
+    /// One prepared statement a table, run for each row, all in one transaction.
+    async fn insert(&self) -> Duration {
+        let world = state_world::World::new().await;
+        world.tell(Close {}).await.unwrap();
+        let mut db = Connection::open(&world.path).unwrap();
+        db.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -65536;
+             PRAGMA wal_autocheckpoint = 10000",
+        )
+        .unwrap();
+        let start = Instant::now();
+        let transaction = db.transaction().unwrap();
+        for (table, columns, rows) in [
+            ("pages", Rows::PAGES, &self.pages),
+            ("page_events", Rows::EVENTS, &self.events),
+        ] {
+            let places = vec!["?"; columns.split(',').count()].join(", ");
+            let sql = format!("INSERT INTO {table} ({columns}) VALUES ({places})");
+            let mut insert = transaction.prepare(&sql).unwrap();
+            for row in rows {
+                insert.execute(params_from_iter(row)).unwrap();
+            }
+        }
+        transaction.commit().unwrap();
+        start.elapsed()
+    }
+}
+
+/// The races at the size that is asked for: walk, first look, and looks again.
+fn racing(rounds: usize) {
+    let system = actix::System::new();
+    let tree = Tree::new(size::size("PAGEMILL_BENCH_LABELS", 20_000), false);
+    let items = u64::from(tree.pages);
+    let files = tree.files();
+    let bare = || Took::whole(|| assert_eq!(list(&tree.labels(), &tree.outputs()).0, tree.pages));
+    race("scan, walk", items, rounds, bare, || {
+        Took::whole(|| assert_eq!(system.block_on(walk(&files)).0, tree.pages))
+    });
+    let rows = system.block_on(Rows::of(&tree));
+    race(
+        "scan, first look against the raw insertion of its rows",
+        items,
+        rounds,
+        || Took::of(|| system.block_on(rows.insert())),
+        || {
+            Took::of(|| {
+                system.block_on(async {
+                    let stage = Stage::new(&tree).await;
+                    let took = stage.scan().await;
+                    stage.end(&tree).await;
+                    took
+                })
+            })
+        },
+    );
+    system.block_on(looks_again(&tree, rounds));
+}
+
+/// Looks of a process that has looked before, each as a share of the first.
+async fn looks_again(tree: &Tree, rounds: usize) {
+    // Folders that changed a moment ago are looked at again in any case.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let stage = Stage::new(tree).await;
+    let first = stage.scan().await;
+    let mut same = Vec::new();
+    for _ in 0..rounds {
+        same.push(stage.scan().await);
+    }
+    let mut more = Vec::new();
+    let mut known = tree.pages;
+    for _ in 0..rounds {
+        tree.add(known, 100);
+        known += 100;
+        more.push(stage.scan().await);
+        stage.knows(known).await;
+    }
+    let restarted = Stage {
+        scanner: stage.world_scanner(tree),
+        world: stage.world,
+    };
+    let anew = restarted.scan().await;
+    same.sort();
+    more.sort();
+    println!(
+        "scan, looks again: {} labels, medians of {rounds}",
+        tree.pages
+    );
+    println!("  first look {:.3} s", first.as_secs_f64());
+    for (name, took) in [
+        ("nothing changed", same[rounds / 2]),
+        ("100 new labels", more[rounds / 2]),
+        ("first look of another process, nothing new", anew),
+    ] {
+        let share = 100.0 * took.as_secs_f64() / first.as_secs_f64();
+        println!(
+            "  {name}: {:.4} s, {share:.1} % of the first",
+            took.as_secs_f64()
+        );
     }
 }
 
 fn scanning(criterion: &mut Criterion) {
     let system = actix::System::new();
-    let tree = Tree::new(size::size("PAGEMILL_BENCH_LABELS", 20_000));
+    let tree = Tree::new(size::size("PAGEMILL_BENCH_LABELS", 20_000), true);
     let expected = (tree.pages, tree.pages.div_ceil(2));
     let mut group = criterion.benchmark_group("scan");
     group.sampling_mode(SamplingMode::Flat);
@@ -233,4 +399,13 @@ criterion_group! {
         .measurement_time(Duration::from_secs(2));
     targets = scanning
 }
-criterion_main!(benches);
+
+fn main() {
+    match race::rounds() {
+        Some(rounds) => racing(rounds),
+        None => {
+            benches();
+            Criterion::default().configure_from_args().final_summary();
+        }
+    }
+}

@@ -29,7 +29,7 @@ impl Took {
     }
 
     /// Measures all of a run.
-    #[expect(dead_code, reason = "some benches have runs with their own clock")]
+    #[allow(dead_code, reason = "some benches have runs with their own clock only")]
     pub fn whole(run: impl FnOnce()) -> Self {
         Took::of(|| {
             let since = Instant::now();

@@ -13,36 +13,32 @@ use super::activity::{Activity, Root, Stage, answered, stage_handlers};
 use super::hint::{PagesRegistered, PagesUnlocked, Rescan, ScanDone};
 use super::state::StateActor;
 use super::state::messages::{
-    AdoptedOutput, ApplyScan, KnownPage, ListImageFaults, OddityRow, PagesOfBooks, RecordOddities,
-    ScanChanges, StateError, Summarize,
+    ApplyScan, KnownPage, ListImageFaults, PagesOfBooks, RecordOddities, ScanChanges, StateError,
+    Summarize,
 };
 use crate::decide::scan;
-use crate::domain::ids::{RecordKey, RunId, ScopeToken, Sha256Hex};
+use crate::domain::ids::{RunId, ScopeToken};
 use crate::domain::layout::Layout;
 use crate::domain::page::{PageEvent, PageStage, RequeueCause};
 use crate::domain::window::Window;
-use crate::notices;
 use crate::ports::clock::Clock;
-use crate::ports::page_source::{
-    BookListing, Found, Oddity, OddityKind, PageSource, Scope, SourceError,
-};
+use crate::ports::page_source::{BookListing, Found, PageSource, Scope, SourceError};
 use crate::prompt::Validator;
 
 mod memory;
+mod outputs;
 mod rows;
+mod seen;
 mod windows;
 
 use memory::{Memory, Settled};
 
 use rows::{add_changes, group_by_book};
 pub use rows::{known_of, labels_of};
+use seen::Seen;
 
-/// Outputs of one chunk that are read and judged side by side.
-const JUDGED_TOGETHER: usize = 16;
 /// Pages with an unusable image that are looked at again in one question.
 const IMAGE_FAULTS_ASKED: u64 = 200;
-/// Oddities that are kept by name; beyond it they are only counted.
-const ODDITIES_KEPT: usize = 100_000;
 
 /// Chunks of the walk that are compared and applied side by side.
 const CHUNKS_TOGETHER: usize = 2;
@@ -90,18 +86,6 @@ struct Look {
     source: Rc<dyn PageSource>,
     clock: Rc<dyn Clock>,
     memory: RefCell<Memory>,
-}
-
-/// What one look at the tree found.
-#[derive(Debug, Clone, Default)]
-struct Seen {
-    pages: u64,
-    oddities: Vec<OddityRow>,
-    oddities_beyond: u64,
-    /// Books that need no second look until their folders change.
-    settled: Vec<(String, Settled)>,
-    /// Why this look does not count, if so: the tree is to be looked at again.
-    failed: Option<String>,
 }
 
 impl Scanner {
@@ -342,100 +326,6 @@ impl Look {
         changes
     }
 
-    /// Keeps the pages whose output is missing now. The folder was listed before the state was
-    /// asked, and an output that was accepted in between must not be paid for again.
-    async fn really_gone(
-        &self,
-        candidates: Vec<(RecordKey, PageEvent)>,
-        unread: &mut HashSet<String>,
-        seen: &mut Seen,
-    ) -> Vec<(RecordKey, PageEvent)> {
-        let mut gone = Vec::new();
-        for (key, event) in candidates {
-            let cause = RequeueCause::OutputVanished;
-            if event != (PageEvent::Requeued { cause }) {
-                gone.push((key, event));
-                continue;
-            }
-            match self.source.output(&key).await {
-                Err(error) if error.missing => {
-                    notices::OutputVanished { key: &key }.emit();
-                    gone.push((key, event));
-                }
-                Ok(_there) => {}
-                Err(error) if error.disk => seen.not_read(&key, &error, unread),
-                Err(error) => {
-                    notices::OutputNotUsable {
-                        key: &key,
-                        fault: &error.to_string(),
-                    }
-                    .emit();
-                }
-            }
-        }
-        gone
-    }
-
-    /// Reads outputs that the state does not vouch for; gives those that parse and pass the schema
-    /// and reports the others, whose pages run again.
-    async fn judge(
-        &self,
-        keys: Vec<RecordKey>,
-        unread: &mut HashSet<String>,
-        seen: &mut Seen,
-    ) -> Vec<AdoptedOutput> {
-        let judgements = keys.into_iter().map(|key| async move {
-            let judged = self.judge_one(&key).await;
-            (key, judged)
-        });
-        let mut judgements = stream::iter(judgements).buffer_unordered(JUDGED_TOGETHER);
-        let mut adopted = Vec::new();
-        while let Some((key, judged)) = judgements.next().await {
-            match judged {
-                Ok(Ok((sha256, bytes))) => adopted.push(AdoptedOutput { key, sha256, bytes }),
-                Err(error) => seen.not_read(&key, &error, unread),
-                Ok(Err(fault)) => {
-                    notices::OutputNotUsable {
-                        key: &key,
-                        fault: &fault,
-                    }
-                    .emit();
-                    seen.note_row(OddityRow {
-                        path: key.to_string(),
-                        kind: "output not usable".to_owned(),
-                        detail: fault,
-                    });
-                }
-            }
-        }
-        adopted.sort_by(|a, b| a.key.cmp(&b.key));
-        adopted
-    }
-
-    /// Reads and checks one output; fails when the disk does.
-    async fn judge_one(
-        &self,
-        key: &RecordKey,
-    ) -> Result<Result<(Sha256Hex, u64), String>, SourceError> {
-        let text = match self.source.output(key).await {
-            Ok(text) => text,
-            Err(error) if error.disk => return Err(error),
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        let validator = Arc::clone(&self.options.validator);
-        let judged = actix_rt::task::spawn_blocking(move || {
-            let value: serde_json::Value =
-                serde_json::from_slice(&text).map_err(|error| format!("not JSON: {error}"))?;
-            validator
-                .check(&value)
-                .map_err(|faults| faults.join("; "))?;
-            Ok((super::blocking::sha256(&text), text.len() as u64))
-        });
-        Ok(judged
-            .await
-            .unwrap_or_else(|lost| Err(format!("the check did not end: {lost}"))))
-    }
-
     /// Looks again at the images of pages that are dead for their image: what was mended runs.
     async fn images_again(&self) -> Result<(), StateError> {
         let mut after = None;
@@ -471,52 +361,6 @@ impl Look {
             })
             .await?;
             after = Some(last);
-        }
-    }
-}
-
-impl Seen {
-    fn note(&mut self, oddity: &Oddity) {
-        if oddity.kind == OddityKind::OutputFolder {
-            notices::BookLeftAlone {
-                path: &oddity.path,
-                detail: &oddity.detail,
-            }
-            .emit();
-        }
-        tracing::debug!(path = %oddity.path, reason = %oddity.kind, "not a page");
-        if oddity.kind == OddityKind::DiskFault {
-            let reason = || format!("{}: {}", oddity.path, oddity.detail);
-            self.failed.get_or_insert_with(reason);
-        }
-        self.note_row(OddityRow {
-            path: oddity.path.clone(),
-            kind: oddity.kind.as_str().to_owned(),
-            detail: oddity.detail.clone(),
-        });
-    }
-
-    /// An output that the disk does not give: its book waits for the next look.
-    fn not_read(&mut self, key: &RecordKey, error: &SourceError, unread: &mut HashSet<String>) {
-        unread.insert(key.book().to_owned());
-        self.failed.get_or_insert_with(|| error.to_string());
-    }
-
-    fn take_in(&mut self, other: Seen) {
-        self.failed = self.failed.take().or(other.failed);
-        self.pages += other.pages;
-        self.settled.extend(other.settled);
-        self.oddities_beyond += other.oddities_beyond;
-        for row in other.oddities {
-            self.note_row(row);
-        }
-    }
-
-    fn note_row(&mut self, row: OddityRow) {
-        if self.oddities.len() < ODDITIES_KEPT {
-            self.oddities.push(row);
-        } else {
-            self.oddities_beyond += 1;
         }
     }
 }

@@ -24,10 +24,11 @@ use crate::ports::batch_api::BatchApi;
 use crate::ports::clock::Clock;
 use crate::ports::entropy::Entropy;
 use crate::ports::file_api::{FileApi, Upload};
-use crate::ports::page_source::PageSource;
+use crate::ports::page_source::{Content, PageSource};
 
 mod deletion;
 mod outcome;
+mod pace;
 pub mod transfer;
 mod trouble;
 
@@ -94,6 +95,9 @@ pub struct Uploader {
     uploading: usize,
     remote_bytes: u64,
     finished: Vec<UploadRecord>,
+    /// Pages that came to an end since the last beat, and between the two before it.
+    ended: usize,
+    pace: usize,
     recording: bool,
     deleting: bool,
     paused_until: Option<Timestamp>,
@@ -115,6 +119,8 @@ struct Checked {
     page: ClaimedPage,
     path: PathBuf,
     facts: ImageFacts,
+    /// What was checked, as long as it is sent at once.
+    content: Option<Content>,
     begun: Timestamp,
 }
 
@@ -139,6 +145,8 @@ impl Uploader {
             uploading: 0,
             remote_bytes: 0,
             finished: Vec::new(),
+            ended: 0,
+            pace: 0,
             recording: false,
             deleting: false,
             paused_until: None,
@@ -169,8 +177,12 @@ impl Uploader {
             self.claim_again = true;
             return;
         }
-        let places = (2 * self.options.concurrency)
+        let places = self
+            .claims_max()
             .saturating_sub(self.uploading + self.claimed.len() + self.held.len());
+        if self.held.is_empty() && places < self.claims_max() / 4 {
+            return;
+        }
         let left = self
             .options
             .pages_max
@@ -216,7 +228,9 @@ impl Uploader {
         self.taken += pages.len() as u64;
         self.claimed.extend(pages);
         self.fill(ctx);
-        self.record(ctx);
+        if self.worth_recording() {
+            self.record(ctx);
+        }
         if std::mem::take(&mut self.claim_again) || got_some {
             self.claim(ctx);
         }
@@ -246,7 +260,7 @@ impl Uploader {
         let source = Rc::clone(&self.ports.source);
         let begun = self.ports.clock.now();
         let check = async move {
-            let image = source.image(&page.key).await;
+            let image = source.image_to_send(&page.key).await;
             (page, image)
         };
         ctx.spawn(
@@ -261,12 +275,13 @@ impl Uploader {
                             stage.record(ctx);
                         }
                         Err(fault) => stage.image_refused(page, &fault, ctx),
-                        Ok((path, facts)) => {
+                        Ok((path, facts, content)) => {
                             stage.disk_works();
                             let checked = Checked {
                                 page,
                                 path,
                                 facts,
+                                content,
                                 begun,
                             };
                             if stage.may_begin(&checked) {
@@ -282,7 +297,7 @@ impl Uploader {
         );
     }
 
-    fn begin_upload(&mut self, checked: Checked, ctx: &mut Context<Self>) {
+    fn begin_upload(&mut self, mut checked: Checked, ctx: &mut Context<Self>) {
         self.uploading += 1;
         self.ports.transfer.reserve(checked.facts.bytes);
         self.activity.begin();
@@ -292,6 +307,7 @@ impl Uploader {
             path: checked.path.clone(),
             bytes: checked.facts.bytes,
             sha256: checked.facts.sha256.clone(),
+            content: checked.content.take(),
         };
         let transfer = Rc::clone(&self.ports.transfer);
         let (state, clock) = (self.peers.state.clone(), Rc::clone(&self.ports.clock));
@@ -302,7 +318,10 @@ impl Uploader {
                 Err(error) => stage.activity.fail(error, ctx),
                 Ok(sent) => stage.upload_done(checked, sent),
             }
-            stage.record(ctx);
+            stage.ended += 1;
+            if stage.worth_recording() {
+                stage.record(ctx);
+            }
             stage.fill(ctx);
             stage.activity.end();
         }));
@@ -317,6 +336,7 @@ impl Uploader {
             page,
             path: _,
             facts,
+            content: _,
             begun,
         } = checked;
         match sent {
@@ -373,7 +393,9 @@ impl Uploader {
                     stage.ports.transfer.release(bytes);
                     stage.remote_bytes += bytes;
                     stage.peers.uploaded.do_send(PagesUploaded { count });
-                    stage.record(ctx);
+                    if stage.worth_recording() {
+                        stage.record(ctx);
+                    }
                     stage.claim(ctx);
                 }
             }
@@ -444,6 +466,8 @@ impl Handler<Tick> for Uploader {
 
     fn handle(&mut self, _: Tick, ctx: &mut Self::Context) {
         self.awake = true;
+        self.pace = std::mem::take(&mut self.ended);
+        self.record(ctx);
         self.claim(ctx);
         if self.activity.may_take() {
             // What a pause held back begins with the first beat after it.

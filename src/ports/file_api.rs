@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use crate::domain::failure::ApiError;
 use crate::domain::ids::{RemoteName, Sha256Hex};
 use crate::domain::remote::RemoteFile;
+use crate::ports::page_source::Content;
 
 /// One file to bring to the store.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct Upload {
     /// What the file held when it was checked; an upload of anything else is refused.
     pub bytes: u64,
     pub sha256: Sha256Hex,
+    /// What was checked, where it is held: it is sent, and the file is not read again.
+    pub content: Option<Content>,
 }
 
 /// A result that is on our disk: whole, synced, under its final name.

@@ -125,6 +125,9 @@ pub trait Walk {
     async fn next(&mut self) -> Option<Vec<Found>>;
 }
 
+/// The whole of a file, as it was checked.
+pub type Content = Arc<Vec<u8>>;
+
 /// Reads labels, images and outputs.
 #[async_trait(?Send)]
 pub trait PageSource {
@@ -167,4 +170,13 @@ pub trait PageSource {
 
     /// Finds and checks a page's image: type from its bytes, header, end, size, hash.
     async fn image(&self, key: &RecordKey) -> Result<(PathBuf, ImageFacts), ImageFault>;
+
+    /// The same, with the bytes that were checked, unless there are too many of them to be held.
+    async fn image_to_send(
+        &self,
+        key: &RecordKey,
+    ) -> Result<(PathBuf, ImageFacts, Option<Content>), ImageFault> {
+        let (path, facts) = self.image(key).await?;
+        Ok((path, facts, None))
+    }
 }

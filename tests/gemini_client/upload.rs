@@ -28,6 +28,7 @@ fn source(content: &[u8]) -> Source {
             path,
             bytes: content.len() as u64,
             sha256: Sha256Hex::new(hex::encode(Sha256::digest(content))),
+            content: None,
         },
         _folder: folder,
     }

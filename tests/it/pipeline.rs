@@ -251,6 +251,7 @@ async fn f21_p10_a_finished_run_leaves_no_file_of_a_lost_upload_and_touches_nobo
         path,
         bytes: 1,
         sha256: crate::kit::memory_tree::sha256(b"x"),
+        content: None,
     };
     let foreign = sandbox.provider.upload(&foreign).await.unwrap().name;
     let lost = [Script::Lost, Script::Lost];

@@ -76,6 +76,7 @@ pub async fn submitted(sandbox: &Sandbox, batch: &str, keys: &[RecordKey]) -> St
         path,
         bytes: lines.len() as u64,
         sha256,
+        content: None,
     };
     let file = sandbox.transfer().send(&upload).await.unwrap();
     let name = file.name.clone();

@@ -272,6 +272,7 @@ async fn put_foreign(sandbox: &Sandbox, mark: &str) -> Vec<String> {
             path: path.clone(),
             bytes: 1,
             sha256: sha256(b"x"),
+            content: None,
         };
         names.push(
             sandbox

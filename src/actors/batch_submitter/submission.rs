@@ -214,6 +214,7 @@ impl Submission {
             path: desk.ports.sink.spool_path(&self.row.batch),
             bytes,
             sha256,
+            content: None,
         };
         desk.ports.transfer.reserve(bytes);
         let sent = self.send_and_record(&upload).await;

@@ -41,7 +41,9 @@ impl Uploader {
     }
 
     /// Keeps an image until there is room in the provider's store, or the pause is over.
-    pub(super) fn hold(&mut self, checked: Checked) {
+    pub(super) fn hold(&mut self, mut checked: Checked) {
+        // It may wait for long; the file is read again when its time comes.
+        checked.content = None;
         if self.held.is_empty() && !self.fits(&checked) {
             notices::StoreFull {
                 remote_bytes: self.remote_bytes,

@@ -12,7 +12,7 @@ use super::image_end::{JpegEnd, heif_fault, png_fault, webp_fault};
 use crate::domain::ids::{RecordKey, Sha256Hex};
 use crate::domain::image::{ImageFacts, ImageFault, ImageType};
 use crate::domain::layout::Layout;
-use crate::ports::page_source::SourceError;
+use crate::ports::page_source::{Content, SourceError};
 
 const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "heic", "heif"];
 /// How much of a file says what it is.
@@ -20,16 +20,19 @@ const HEAD_BYTES: usize = 64;
 /// How much of a file is held at once.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Finds the one image of a page and checks it.
+/// Files up to this size are read in one piece, which is handed on.
+const HELD_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Finds the one image of a page and checks it; gives its bytes too, unless they are many.
 pub(super) fn find_and_check(
     root: &Path,
     layout: &Layout,
     key: &RecordKey,
     bytes_max: u64,
-) -> Result<(PathBuf, ImageFacts), ImageFault> {
+) -> Result<(PathBuf, ImageFacts, Option<Content>), ImageFault> {
     let checked = find(root, layout, key).and_then(|path| {
-        let facts = check(&path, bytes_max)?;
-        Ok((path, facts))
+        let (facts, content) = check(&path, bytes_max)?;
+        Ok((path, facts, content))
     });
     checked.map_err(|fault| match fault {
         ImageFault::Missing { .. } | ImageFault::Unreadable { .. } => match gone(root) {
@@ -122,7 +125,7 @@ fn is_image_name(path: &Path) -> bool {
 }
 
 /// Checks an image: kind by its first bytes, size, dimensions, end, hash.
-fn check(path: &Path, bytes_max: u64) -> Result<ImageFacts, ImageFault> {
+fn check(path: &Path, bytes_max: u64) -> Result<(ImageFacts, Option<Content>), ImageFault> {
     let shown = path.display().to_string();
     let found = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
     if !found.is_file() {
@@ -140,7 +143,12 @@ fn check(path: &Path, bytes_max: u64) -> Result<ImageFacts, ImageFault> {
         });
     }
     let mut file = File::open(path).map_err(|error| unreadable(path, &error))?;
-    let scan = scan(&mut file).map_err(|error| unreadable(path, &error))?;
+    let scan = if length <= HELD_BYTES_MAX {
+        scan_at_once(&mut file, length)
+    } else {
+        scan(&mut file)
+    };
+    let scan = scan.map_err(|error| unreadable(path, &error))?;
     if scan.bytes != length {
         let changed = io::Error::other("it changed while it was read");
         return Err(unreadable(path, &changed));
@@ -165,13 +173,14 @@ fn check(path: &Path, bytes_max: u64) -> Result<ImageFacts, ImageFault> {
         Err(error) => return Err(damaged(error.to_string())),
     }
     let (width, height) = dimensions(&mut file).map_err(damaged)?;
-    Ok(ImageFacts {
+    let facts = ImageFacts {
         mime,
         bytes: length,
         width,
         height,
         sha256: scan.sha256,
-    })
+    };
+    Ok((facts, scan.content))
 }
 
 /// What one pass over a file tells.
@@ -180,6 +189,26 @@ struct Scan {
     bytes: u64,
     sha256: Sha256Hex,
     is_whole_jpeg: bool,
+    /// The whole file, where it was read at once.
+    content: Option<Content>,
+}
+
+/// Reads a file of an expected length in one piece, and no further than one byte beyond it.
+fn scan_at_once(file: &mut File, length: u64) -> io::Result<Scan> {
+    let room = usize::try_from(length).map_err(io::Error::other)?;
+    let mut content = Vec::with_capacity(room.saturating_add(1));
+    let bytes = file
+        .take(length.saturating_add(1))
+        .read_to_end(&mut content)? as u64;
+    let mut jpeg = JpegEnd::new();
+    jpeg.feed(&content);
+    Ok(Scan {
+        head: content[..content.len().min(HEAD_BYTES)].to_vec(),
+        bytes,
+        sha256: Sha256Hex::new(hex::encode(Sha256::digest(&content))),
+        is_whole_jpeg: jpeg.is_whole(),
+        content: Some(Content::new(content)),
+    })
 }
 
 fn scan(file: &mut File) -> io::Result<Scan> {
@@ -205,6 +234,7 @@ fn scan(file: &mut File) -> io::Result<Scan> {
         bytes,
         sha256: Sha256Hex::new(hex::encode(hasher.finalize())),
         is_whole_jpeg: jpeg.is_whole(),
+        content: None,
     })
 }
 

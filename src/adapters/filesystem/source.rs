@@ -16,7 +16,7 @@ use crate::domain::ids::RecordKey;
 use crate::domain::image::{ImageFacts, ImageFault};
 use crate::domain::layout::Layout;
 use crate::domain::time::Timestamp;
-use crate::ports::page_source::{BookStamps, PageSource, Scope, SourceError, Walk};
+use crate::ports::page_source::{BookStamps, Content, PageSource, Scope, SourceError, Walk};
 
 /// The longest label or output that is read, in bytes.
 const TEXT_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -143,6 +143,14 @@ impl PageSource for Filesystem {
     }
 
     async fn image(&self, key: &RecordKey) -> Result<(PathBuf, ImageFacts), ImageFault> {
+        let (path, facts, _content) = self.image_to_send(key).await?;
+        Ok((path, facts))
+    }
+
+    async fn image_to_send(
+        &self,
+        key: &RecordKey,
+    ) -> Result<(PathBuf, ImageFacts, Option<Content>), ImageFault> {
         let options = Arc::clone(&self.options);
         let key = key.clone();
         let root = options.image_dir.display().to_string();

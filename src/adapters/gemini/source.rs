@@ -1,7 +1,9 @@
-//! A file being uploaded: read in windows, and compared with what it was when it was checked.
+//! A file being uploaded: read in windows, and compared with what it was when it was checked. What is
+//! held in memory since it was checked needs neither.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -109,6 +111,21 @@ impl Source {
             return Err(changed());
         }
         Ok(())
+    }
+}
+
+/// Content that is held, as one piece of bytes.
+pub(super) fn held(upload: &Upload) -> Option<Bytes> {
+    let content = upload.content.as_ref()?;
+    let is_whole = content.len() as u64 == upload.bytes;
+    is_whole.then(|| Bytes::from_owner(Held(Arc::clone(content))))
+}
+
+struct Held(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 

@@ -10,7 +10,7 @@ use reqwest::{Method, Url};
 use super::client::{GeminiClient, Reply};
 use super::fault;
 use super::part_file::on_disk;
-use super::source::Source;
+use super::source::{self, Source};
 use crate::domain::failure::ApiError;
 use crate::domain::remote::{RemoteFile, RemoteFileState};
 use crate::ports::file_api::Upload;
@@ -47,13 +47,14 @@ struct Session {
 impl GeminiClient {
     /// One try to upload one file.
     pub(super) async fn upload_once(&self, upload: &Upload) -> Result<RemoteFile, ApiError> {
-        let opened = upload.clone();
-        let source = on_disk(CALL, &upload.path, move || Source::open(&opened)).await?;
-        let source = Arc::new(Mutex::new(source));
+        let bytes = match source::held(upload) {
+            Some(content) => Content::Held(content),
+            None => Content::opened(upload).await?,
+        };
         // A small file is read and checked before the server hears of it.
-        window(&source, upload, 0, self.chunk_bytes).await?;
+        bytes.window(upload, 0, self.chunk_bytes).await?;
         let session = self.start(upload).await?;
-        self.send_all(upload, &source, &session).await
+        self.send_all(upload, &bytes, &session).await
     }
 
     async fn start(&self, upload: &Upload) -> Result<Session, ApiError> {
@@ -96,7 +97,7 @@ impl GeminiClient {
     async fn send_all(
         &self,
         upload: &Upload,
-        source: &Arc<Mutex<Source>>,
+        source: &Content,
         session: &Session,
     ) -> Result<RemoteFile, ApiError> {
         let mut offset = 0;
@@ -128,11 +129,11 @@ impl GeminiClient {
     async fn send_from(
         &self,
         upload: &Upload,
-        source: &Arc<Mutex<Source>>,
+        source: &Content,
         session: &Session,
         offset: u64,
     ) -> Result<Step, ApiError> {
-        let chunk = window(source, upload, offset, session.chunk_bytes).await?;
+        let chunk = source.window(upload, offset, session.chunk_bytes).await?;
         let after = offset + chunk.len() as u64;
         let is_last = after == upload.bytes;
         let patience = Duration::from_secs(chunk.len() as u64 / LINK_RATE_MIN);
@@ -269,21 +270,41 @@ impl GeminiClient {
     }
 }
 
-/// Reads a window on the blocking pool.
-async fn window(
-    source: &Arc<Mutex<Source>>,
-    upload: &Upload,
-    offset: u64,
-    length: usize,
-) -> Result<Bytes, ApiError> {
-    let source = Arc::clone(source);
-    on_disk(CALL, &upload.path, move || {
-        source
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .window(offset, length)
-    })
-    .await
+/// Where the bytes of an upload come from.
+enum Content {
+    /// Held since they were checked.
+    Held(Bytes),
+    /// Read from the file, and checked once more.
+    OnDisk(Arc<Mutex<Source>>),
+}
+
+impl Content {
+    async fn opened(upload: &Upload) -> Result<Self, ApiError> {
+        let opened = upload.clone();
+        let source = on_disk(CALL, &upload.path, move || Source::open(&opened)).await?;
+        Ok(Content::OnDisk(Arc::new(Mutex::new(source))))
+    }
+
+    /// The bytes from `offset` on, at most `length` of them; a file is read on the blocking pool.
+    async fn window(&self, upload: &Upload, offset: u64, length: usize) -> Result<Bytes, ApiError> {
+        let source = match self {
+            Content::Held(content) => {
+                // An offset beyond the end was refused before.
+                let from =
+                    usize::try_from(offset).map_or(content.len(), |at| at.min(content.len()));
+                let until = from.saturating_add(length).min(content.len());
+                return Ok(content.slice(from..until));
+            }
+            Content::OnDisk(source) => Arc::clone(source),
+        };
+        on_disk(CALL, &upload.path, move || {
+            source
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .window(offset, length)
+        })
+        .await
+    }
 }
 
 fn received(reply: &Reply) -> Option<u64> {

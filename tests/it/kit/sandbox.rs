@@ -343,6 +343,7 @@ impl Sandbox {
                 path,
                 bytes: facts.bytes,
                 sha256: facts.sha256.clone(),
+                content: None,
             };
             let file = self.provider.upload(&upload).await.unwrap();
             let expires_at = file.expires_at.unwrap();
