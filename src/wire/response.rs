@@ -60,32 +60,51 @@ struct Envelope<'a> {
     status: Option<&'a RawValue>,
 }
 
+/// What an answer consists of, not read yet.
+enum Said<'a> {
+    Response(&'a RawValue),
+    Error(&'a RawValue),
+}
+
 /// Reads one line, without its end.
 pub fn row(line: &[u8]) -> Row {
-    let Ok(text) = std::str::from_utf8(line) else {
-        return Row::NotUtf8;
-    };
-    let text = text.trim_start_matches('\u{feff}').trim();
-    if text.is_empty() {
-        return Row::Blank;
-    }
-    if !text.starts_with('{') {
-        return match serde_json::from_str::<&RawValue>(text) {
-            Ok(_) => Row::NotAnObject,
-            Err(error) => Row::NotJson {
-                detail: error.to_string(),
+    match addressed(line) {
+        Ok((key, said)) => Row::Answer {
+            key,
+            body: match said {
+                Said::Response(raw) => RowBody::Response(response(raw)),
+                Said::Error(raw) => RowBody::Error(status(raw)),
             },
-        };
-    }
-    match serde_json::from_str::<Envelope<'_>>(text) {
-        Ok(envelope) => opened(&envelope),
-        Err(error) => Row::NotJson {
-            detail: error.to_string(),
         },
+        Err(row) => *row,
     }
 }
 
-fn opened(envelope: &Envelope<'_>) -> Row {
+/// Whom a line answers: the key of the row that [`row`] makes of it, if that is an answer. What is
+/// answered is not read, which makes it several times cheaper.
+pub fn answered_key(line: &[u8]) -> Option<String> {
+    addressed(line).ok().map(|(key, _said)| key)
+}
+
+fn addressed(line: &[u8]) -> Result<(String, Said<'_>), Box<Row>> {
+    let text = std::str::from_utf8(line).map_err(|_| Box::new(Row::NotUtf8))?;
+    let text = text.trim_start_matches('\u{feff}').trim();
+    if text.is_empty() {
+        return Err(Box::new(Row::Blank));
+    }
+    let not_json = |error: serde_json::Error| {
+        Box::new(Row::NotJson {
+            detail: error.to_string(),
+        })
+    };
+    if !text.starts_with('{') {
+        serde_json::from_str::<&RawValue>(text).map_err(not_json)?;
+        return Err(Box::new(Row::NotAnObject));
+    }
+    opened(&serde_json::from_str::<Envelope<'_>>(text).map_err(not_json)?)
+}
+
+fn opened<'a>(envelope: &Envelope<'a>) -> Result<(String, Said<'a>), Box<Row>> {
     let named = [
         envelope.key.map(as_text),
         envelope.metadata.and_then(metadata_key),
@@ -95,26 +114,28 @@ fn opened(envelope: &Envelope<'_>) -> Row {
         match name {
             Some(key) => keys.push(key),
             // What stands there might be another key than the one beside it.
-            None => return Row::NoKey,
+            None => return Err(Box::new(Row::NoKey)),
         }
     }
     let mut keys = keys.into_iter();
     let key = match (keys.next(), keys.next()) {
-        (Some(first), Some(second)) if first != second => return Row::TwoKeys { first, second },
+        (Some(first), Some(second)) if first != second => {
+            return Err(Box::new(Row::TwoKeys { first, second }));
+        }
         (Some(key), _) => key,
-        (None, _) => return Row::NoKey,
+        (None, _) => return Err(Box::new(Row::NoKey)),
     };
     let said = [envelope.error, envelope.status].into_iter().flatten();
     let error = said.clone().find(|raw| is_failure(raw));
-    let body = match (error, envelope.response) {
-        (Some(raw), _) => RowBody::Error(status(raw)),
-        (None, Some(raw)) => RowBody::Response(response(raw)),
+    let said = match (error, envelope.response) {
+        (Some(raw), _) => Said::Error(raw),
+        (None, Some(raw)) => Said::Response(raw),
         (None, None) => match said.into_iter().next() {
-            Some(raw) => RowBody::Error(status(raw)),
-            None => return Row::NoBody { key },
+            Some(raw) => Said::Error(raw),
+            None => return Err(Box::new(Row::NoBody { key })),
         },
     };
-    Row::Answer { key, body }
+    Ok((key, said))
 }
 
 fn as_text(raw: &RawValue) -> Option<String> {

@@ -19,7 +19,7 @@ use pagemill::domain::time::Timestamp;
 use pagemill::ports::result_sink::RawText;
 use pagemill::settings::{self, Sources};
 use pagemill::wire::error::{Call, HttpAnswer, api_error};
-use pagemill::wire::response::{RAW_BYTES_MAX, Row, row};
+use pagemill::wire::response::{RAW_BYTES_MAX, Row, answered_key, row};
 use pagemill::wire::{file, operation};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -92,6 +92,13 @@ fn joined<'l>(lines: impl Iterator<Item = &'l RawText>) -> BTreeMap<&'static str
     let mut seen: Vec<&RawText> = Vec::new();
     let mut filled = 0;
     for line in lines {
+        if let Some(text) = &line.text {
+            let whole = match row(text) {
+                Row::Answer { key, .. } => Some(key),
+                _ => None,
+            };
+            assert_eq!(answered_key(text), whole);
+        }
         let place = RawLine {
             offset: line.offset,
             bytes: line.bytes,

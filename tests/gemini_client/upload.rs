@@ -1,5 +1,6 @@
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use pagemill::adapters::gemini::CHUNK_BYTES;
 use pagemill::domain::failure::{AccountFault, ApiError, Effect, Next, Quota};
@@ -92,6 +93,37 @@ fn steps(requests: &[Request]) -> Vec<(String, Option<u64>, String)> {
 
 fn step(command: &str, offset: Option<u64>, body: &str) -> (String, Option<u64>, String) {
     (command.to_owned(), offset, body.to_owned())
+}
+
+#[tokio::test]
+async fn what_was_held_since_it_was_checked_is_sent_without_the_file() {
+    let content = b"0123456789";
+    let mut held = source(content);
+    held.upload.content = Some(Arc::new(content.to_vec()));
+    fs::remove_file(&held.upload.path).unwrap();
+    let script = vec![
+        started().header("X-Goog-Upload-Chunk-Granularity", "4"),
+        active(4),
+        active(8),
+        done(resource(content)),
+    ];
+    let server = Server::new(script);
+    let client = server.client_with(4);
+    client.upload(&held.upload).await.unwrap();
+    assert_eq!(
+        steps(&server.requests()),
+        [
+            step("upload", Some(0), "0123"),
+            step("upload", Some(4), "4567"),
+            step("upload, finalize", Some(8), "89"),
+        ]
+    );
+    // What is not the whole of it is not trusted.
+    held.upload.content = Some(Arc::new(b"01234".to_vec()));
+    let server = Server::new(Vec::new());
+    let refused = server.client().upload(&held.upload).await.unwrap_err();
+    assert_eq!(refused.next, Next::Local);
+    assert!(server.requests().is_empty());
 }
 
 #[tokio::test]

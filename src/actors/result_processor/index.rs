@@ -9,7 +9,7 @@ use crate::actors::state::messages::LineCounts;
 use crate::domain::attempt::RawLine;
 use crate::domain::ids::RecordKey;
 use crate::ports::result_sink::RawText;
-use crate::wire::response::{self, Row};
+use crate::wire::response;
 
 /// What the file holds for one member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,13 +45,13 @@ impl Entry {
         if text.is_empty() {
             return Entry::Blank;
         }
-        match response::row(text) {
-            Row::Answer { key, .. } => Entry::Answer {
+        match response::answered_key(text) {
+            Some(key) => Entry::Answer {
                 key: RecordKey::new(key),
                 line,
                 digest: Sha256::digest(text).into(),
             },
-            _ => Entry::Unreadable,
+            None => Entry::Unreadable,
         }
     }
 }

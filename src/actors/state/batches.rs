@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::{DatabaseTransaction, EntityTrait, FromQueryResult};
+use serde::Deserialize;
 use serde_json::json;
 
 use entity::{active_batches, recipes, runs, submissions};
@@ -15,7 +16,7 @@ use super::messages::{
 use super::pages::{Cause, Pages, mark_deleting};
 use super::rows::{instant, word};
 use super::sql::{
-    CHUNK_ROWS, as_u64, execute_exactly, json_list, rows, signed, small, text, texts,
+    CHUNK_ROWS, as_u64, execute_exactly, json_list, listed, rows, signed, small, text, texts,
 };
 use super::submits::{Submission, note_history};
 use super::uploads::{Failure, record_failures};
@@ -361,7 +362,8 @@ pub(super) const NOTE_PROMPTS: &str = "
     WHERE attempts.record_key = c.value->>0 AND +attempts.batch_id = ?2
       AND attempts.outcome = 'pending'";
 
-#[derive(FromQueryResult)]
+/// The columns of [`ATTEMPT_NUMBERS`], in their order.
+#[derive(Deserialize)]
 struct NumberRow {
     record_key: String,
     attempt_number: i64,
@@ -378,7 +380,7 @@ pub(super) async fn attempt_numbers<'a>(
     let mut numbers = HashMap::with_capacity(keys.len());
     for chunk in keys.chunks(CHUNK_ROWS) {
         let values = [json_list(chunk.iter().copied()), text(batch)];
-        let found: Vec<NumberRow> = rows(tx, ATTEMPT_NUMBERS, values).await?;
+        let found: Vec<NumberRow> = listed(tx, ATTEMPT_NUMBERS, values).await?;
         numbers.extend(
             found
                 .into_iter()
@@ -389,7 +391,7 @@ pub(super) async fn attempt_numbers<'a>(
 }
 
 pub(super) const ATTEMPT_NUMBERS: &str = "
-    SELECT record_key, attempt_number FROM attempts
+    SELECT json_group_array(json_array(record_key, attempt_number)) FROM attempts
     WHERE batch_id = ?2 AND record_key IN (SELECT value FROM json_each(?1))";
 
 impl Apply for RecordJsonlUploaded {

@@ -200,7 +200,6 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("rescope", scan::RESCOPE),
     ("book", scan::BOOK),
     ("note prompts", batches::NOTE_PROMPTS),
-    ("decide attempts", results::DECIDE_ATTEMPTS),
     ("last settled", halts::LAST_SETTLED),
     ("jobs of models", turnaround::JOBS),
     ("something to send", alerts::SENDABLE),
@@ -219,7 +218,10 @@ pub const RECURRING: &[(&str, &str)] = &[
 
 /// The changes whose text depends on what changes, at their longest.
 pub fn recurring_changes() -> Vec<(&'static str, String)> {
-    vec![("update pages", pages::update_of_everything())]
+    vec![
+        ("update pages", pages::update_of_everything()),
+        ("decide attempts", results::decide_all_apart()),
+    ]
 }
 
 /// What the settings say about how changes are applied.

@@ -15,7 +15,8 @@ use super::messages::{
 };
 use super::pages::{Cause, Pages};
 use super::rows::word;
-use super::sql::{CHUNK_ROWS, execute_exactly, json_list, rows, signed, small, text, texts};
+use super::spread::{Cell, Spread};
+use super::sql::{CHUNK_ROWS, execute_exactly, rows, signed, small, text, texts};
 use super::submits::{Submission, put_sums, put_tally, refuse_open, tally, token_sums};
 use super::uploads::{Failure, record_failures};
 use super::{Apply, Rules, halts};
@@ -107,9 +108,10 @@ impl Apply for RecordVerdicts {
         let unlocked = pages.write(tx, rules, self.at).await?;
         halts::count_verdicts(tx, applied, self.at).await?;
         for chunk in attempts.chunks(CHUNK_ROWS) {
-            let list = json_list(chunk.iter().cloned());
-            let values = [list, text(&self.batch), text(self.at)];
-            execute_exactly(tx, DECIDE_ATTEMPTS, values, chunk.len()).await?;
+            let spread = Spread::of(chunk, &ANSWER_PLACES, 4);
+            let sql = decide_attempts(&spread.terms);
+            let values = spread.values([text(&self.batch), text(self.at)]);
+            execute_exactly(tx, &sql, values, chunk.len()).await?;
         }
         for (key, detail) in &spent {
             failures.push(self.failure(key, detail, Counted::No, &numbers));
@@ -192,8 +194,8 @@ impl RecordVerdicts {
     }
 }
 
-/// The values of one decided attempt, in the order in which [`DECIDE_ATTEMPTS`] reads them.
-fn attempt_values(verdict: &Verdict) -> Value {
+/// The values of one decided attempt, in the order of [`ANSWER_COLUMNS`].
+fn attempt_values(verdict: &Verdict) -> [Cell<'_>; 14] {
     let (outcome, error, message) = match &verdict.outcome {
         Outcome::Accepted { .. } => ("accepted", None, None),
         Outcome::Rejected { failure, .. } => (
@@ -205,17 +207,37 @@ fn attempt_values(verdict: &Verdict) -> Value {
             ("released", None, Some(cause.as_str()))
         }
     };
-    answer_values(&verdict.key, outcome, error, message, &verdict.facts)
+    answer_cells(&verdict.key, outcome, error, message, &verdict.facts)
 }
 
-/// The values of one answer, in the order in which the statements on attempts read them.
-pub(super) fn answer_values(
-    key: &RecordKey,
-    outcome: &str,
+/// The columns of an attempt that tell of its answer; the key comes first.
+const ANSWER_COLUMNS: [&str; 14] = [
+    "record_key",
+    "outcome",
+    "error_type",
+    "message",
+    "finish_reason",
+    "model_version",
+    "tokens_prompt",
+    "tokens_cached",
+    "tokens_candidates",
+    "tokens_thoughts",
+    "tokens_total",
+    "cost_nanos",
+    "raw_line_offset",
+    "raw_line_bytes",
+];
+/// Their places but for the key's.
+const ANSWER_PLACES: [usize; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13];
+
+/// The values of one answer, in the order of [`ANSWER_COLUMNS`].
+fn answer_cells<'a>(
+    key: &'a RecordKey,
+    outcome: &'a str,
     error: Option<ErrorType>,
-    message: Option<&str>,
-    facts: &AnswerFacts,
-) -> Value {
+    message: Option<&'a str>,
+    facts: &'a AnswerFacts,
+) -> [Cell<'a>; 14] {
     let AnswerFacts {
         finish_reason,
         model_version,
@@ -229,37 +251,59 @@ pub(super) fn answer_values(
         candidates,
         thoughts,
         total,
-    } = tokens;
-    let line = raw_line.map(|RawLine { offset, bytes }| (signed(offset), signed(bytes)));
-    json!([
-        key.as_str(),
-        outcome,
-        error.map(ErrorType::as_str),
-        message,
-        finish_reason,
-        model_version,
-        prompt.map(signed),
-        cached.map(signed),
-        candidates.map(signed),
-        thoughts.map(signed),
-        total.map(signed),
-        cost_nanos.map(signed),
-        line.map(|(offset, _bytes)| offset),
-        line.map(|(_offset, bytes)| bytes),
-    ])
+    } = *tokens;
+    let place = raw_line.map(|RawLine { offset, bytes }| (signed(offset), signed(bytes)));
+    [
+        key.as_str().into(),
+        outcome.into(),
+        error.map(ErrorType::as_str).into(),
+        message.into(),
+        finish_reason.as_ref().into(),
+        model_version.as_ref().into(),
+        prompt.map(signed).into(),
+        cached.map(signed).into(),
+        candidates.map(signed).into(),
+        thoughts.map(signed).into(),
+        total.map(signed).into(),
+        cost_nanos.map(signed).into(),
+        place.map(|(offset, _bytes)| offset).into(),
+        place.map(|(_offset, bytes)| bytes).into(),
+    ]
+}
+
+/// The same as a row of JSON.
+pub(super) fn answer_values(
+    key: &RecordKey,
+    outcome: &str,
+    error: Option<ErrorType>,
+    message: Option<&str>,
+    facts: &AnswerFacts,
+) -> Value {
+    json!(answer_cells(key, outcome, error, message, facts))
 }
 
 /// The plus keeps SQLite from walking the whole list once for every member.
-pub(super) const DECIDE_ATTEMPTS: &str = "
-    UPDATE attempts SET
-        outcome = c.value->>1, error_type = c.value->>2, message = c.value->>3,
-        finish_reason = c.value->>4, model_version = c.value->>5, tokens_prompt = c.value->>6,
-        tokens_cached = c.value->>7, tokens_candidates = c.value->>8,
-        tokens_thoughts = c.value->>9, tokens_total = c.value->>10, cost_nanos = c.value->>11,
-        raw_line_offset = c.value->>12, raw_line_bytes = c.value->>13, decided_at = ?3
-    FROM jsonb_each(?1) AS c
-    WHERE attempts.record_key = c.value->>0 AND +attempts.batch_id = ?2
-      AND attempts.outcome = 'pending'";
+fn decide_attempts(terms: &[String]) -> String {
+    let assignments: String = ANSWER_PLACES
+        .iter()
+        .zip(terms)
+        .map(|(place, term)| format!("{} = {term}, ", ANSWER_COLUMNS[*place]))
+        .collect();
+    format!(
+        "UPDATE attempts SET {assignments}decided_at = ?3 FROM jsonb_each(?1) AS c
+         WHERE attempts.record_key = c.value->>0 AND +attempts.batch_id = ?2
+           AND attempts.outcome = 'pending'"
+    )
+}
+
+/// The decision of attempts of which no two answers share anything.
+pub(super) fn decide_all_apart() -> String {
+    let terms: Vec<String> = ANSWER_PLACES
+        .iter()
+        .map(|place| format!("c.value->>{place}"))
+        .collect();
+    decide_attempts(&terms)
+}
 
 impl Apply for SettleBatch {
     type Reply = Settled;
