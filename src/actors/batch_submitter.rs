@@ -57,7 +57,7 @@ pub struct BatchSubmitterOptions {
     pub limits: Limits,
     /// Batches that may be planned, submitting, in doubt, submitted or ready at one time.
     pub live_max: usize,
-    /// How long a batch that could still grow waits.
+    /// How long a batch that could still grow waits for the next page.
     pub fill_wait: Duration,
     pub storage_budget_bytes: u64,
     /// An image with less life left than this is not sent.
@@ -121,6 +121,8 @@ pub(super) struct Desk {
     pub proven: Cell<bool>,
     /// How many batches may be live, as it was last told.
     pub told_live_max: Cell<usize>,
+    /// Since when there is a place for a batch, and pages for it, and it is held back.
+    pub held_since: Cell<Option<Timestamp>>,
 }
 
 /// The shortest pause between two searches of the list for second jobs of our batches.
@@ -144,6 +146,7 @@ impl BatchSubmitter {
                 writer: Rc::new(writer),
                 proven: Cell::new(false),
                 told_live_max: Cell::new(usize::MAX),
+                held_since: Cell::new(None),
             }),
             activity: Activity::new("batch submitter", root),
             looking: false,

@@ -142,28 +142,48 @@ pub fn pack(candidates: &[Candidate], limits: Limits) -> Option<Packed> {
     })
 }
 
-/// Whether to send a batch that could still grow.
+/// What a batch that is packed might wait for.
+#[derive(Debug, Clone, Copy)]
+pub struct Company {
+    /// Whether a page could still join without a batch having to end first.
+    pub more_can_come: bool,
+    /// Whether a page is on its way that is more urgent than a member, and this batch would take the
+    /// last place among the live ones.
+    pub better_can_come: bool,
+    /// When the page that came last was uploaded.
+    pub newest: Option<Timestamp>,
+    /// Since when there is a place for the batch and it is held back.
+    pub held_since: Timestamp,
+}
+
+/// Whether to send a batch that others could still join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timing {
     Now,
-    /// Not before the instant, unless it fills up.
+    /// Not before the instant, unless nothing can come any more, or it fills up and nothing better can.
     Wait {
         until: Timestamp,
     },
 }
 
-/// A small batch waits for company, but not for long, and not when none can come.
-pub fn timing(
-    packed: &Packed,
-    oldest: Option<Timestamp>,
-    fill_wait: Duration,
-    more_can_come: bool,
-    now: Timestamp,
-) -> Timing {
-    if !packed.can_grow() || !more_can_come {
+/// The longest that a batch waits in all while pages keep coming, unless one pause alone may be longer.
+const WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// A batch that is not full waits for company, and one that would take the last place waits for
+/// pages that more depends on: as long as pages come, none of them `fill_wait` after the one before.
+///
+/// A place is taken for hours, so that seconds are cheap: a batch that goes with the few pages that
+/// came first leaves the others without a place, and the longest chain stands still for a whole
+/// batch when its next page, still being uploaded, finds the last place taken.
+pub fn timing(packed: &Packed, company: &Company, fill_wait: Duration, now: Timestamp) -> Timing {
+    let can_grow = packed.can_grow() && company.more_can_come;
+    if !can_grow && !company.better_can_come {
         return Timing::Now;
     }
-    let until = oldest.unwrap_or(now).plus(fill_wait);
+    let begun = company.held_since;
+    let last_news = company.newest.map_or(begun, |newest| newest.max(begun));
+    let at_most = begun.plus(fill_wait.max(WAIT_MAX));
+    let until = last_news.plus(fill_wait).min(at_most);
     if now >= until {
         Timing::Now
     } else {
@@ -246,19 +266,72 @@ mod tests {
         check(&[suspect("a"), alone], LIMITS, &["a"], Stopped::Suspects);
     }
 
+    const START: Timestamp = Timestamp::EPOCH;
+    const WAIT: Duration = Duration::from_secs(5);
+
+    fn after(seconds: u64) -> Timestamp {
+        START.plus(Duration::from_secs(seconds))
+    }
+
+    /// Held back from the start, with this to come and the last page at an instant.
+    fn company(more: bool, better: bool, newest: Timestamp) -> Company {
+        Company {
+            more_can_come: more,
+            better_can_come: better,
+            newest: Some(newest),
+            held_since: START,
+        }
+    }
+
+    fn check_timing(pages: usize, company: Company, seconds: u64, expected: Option<u64>) {
+        let pages = &["a", "b", "c"].map(|name| page(name, 1))[..pages];
+        let packed = pack(pages, LIMITS).unwrap();
+        let expected = expected.map_or(Timing::Now, |until| Timing::Wait {
+            until: after(until),
+        });
+        let found = timing(&packed, &company, WAIT, after(seconds));
+        assert_eq!(found, expected, "{company:?} at {seconds} s");
+    }
+
     #[test]
     fn a_small_batch_waits_only_while_company_can_come() {
-        let small = pack(&[page("a", 1)], LIMITS).unwrap();
-        let start = Timestamp::EPOCH;
-        let wait = Duration::from_secs(5);
-        let until = start.plus(wait);
-        assert_eq!(
-            timing(&small, Some(start), wait, true, start),
-            Timing::Wait { until }
-        );
-        assert_eq!(timing(&small, Some(start), wait, false, start), Timing::Now);
-        assert_eq!(timing(&small, Some(start), wait, true, until), Timing::Now);
-        let full = pack(&["a", "b", "c"].map(|name| page(name, 1)), LIMITS).unwrap();
-        assert_eq!(timing(&full, Some(start), wait, true, start), Timing::Now);
+        check_timing(1, company(true, false, START), 0, Some(5));
+        check_timing(1, company(false, false, START), 0, None);
+        check_timing(1, company(true, false, START), 5, None);
+        check_timing(3, company(true, false, START), 0, None);
+    }
+
+    #[test]
+    fn a_page_that_has_waited_for_a_place_still_waits_for_company() {
+        let early = START.minus(Duration::from_secs(3600));
+        check_timing(1, company(true, false, early), 0, Some(5));
+        let unknown = Company {
+            newest: None,
+            ..company(true, false, START)
+        };
+        check_timing(1, unknown, 4, Some(5));
+    }
+
+    #[test]
+    fn each_page_that_comes_lets_a_small_batch_wait_for_the_next_but_not_for_ever() {
+        check_timing(2, company(true, false, after(4)), 8, Some(9));
+        check_timing(2, company(true, false, after(299)), 299, Some(300));
+        check_timing(2, company(true, false, after(299)), 300, None);
+    }
+
+    #[test]
+    fn a_full_batch_leaves_the_last_place_to_better_pages_for_as_long() {
+        check_timing(3, company(true, true, START), 0, Some(5));
+        check_timing(3, company(false, true, after(3)), 7, Some(8));
+        check_timing(3, company(true, true, START), 5, None);
+    }
+
+    #[test]
+    fn a_long_pause_is_kept_whole() {
+        let packed = pack(&[page("a", 1)], LIMITS).unwrap();
+        let hour = Duration::from_secs(3600);
+        let found = timing(&packed, &company(true, false, after(60)), hour, after(1000));
+        let until = after(3600);
+        assert_eq!(found, Timing::Wait { until });
     }
 }

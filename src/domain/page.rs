@@ -68,6 +68,16 @@ impl PageState {
     }
 }
 
+/// How much depends on a page: first what an operator says, then how many pages wait behind it. More
+/// urgent is larger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Urgency {
+    /// As [`super::order::Priority::rank`] counts it.
+    pub priority: i64,
+    /// How many pages can only run after it.
+    pub chain_ahead: u32,
+}
+
 /// What happens to a page that was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Afterwards {

@@ -19,6 +19,7 @@ mod repairs;
 mod report;
 mod result_processor;
 mod scanner;
+mod schedule;
 mod schema;
 mod state;
 mod state_faults;

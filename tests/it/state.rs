@@ -586,7 +586,7 @@ async fn uploaded_pages_are_listed_with_how_many_wait_in_all() {
     };
     let found = world.tell(list(at(DAY))).await.unwrap();
     assert_eq!(found.total, 3);
-    assert_eq!(found.oldest, Some(at(20)));
+    assert_eq!(found.newest, Some(at(20)));
     assert_eq!(found.pages.len(), 2);
     assert_eq!(found.pages[0].key, key(1));
     assert_eq!(found.pages[0].image_bytes, 1_000);
@@ -939,7 +939,7 @@ async fn p6_a_batch_that_ends_empty_counts_a_release_but_no_failure() {
     let listed = world.tell(listed).await.unwrap();
     assert_eq!(listed.pages[0].batch_size_max, Some(7));
     assert_eq!(listed.pages[0].releases, 1);
-    assert_eq!(listed.oldest, Some(at(20)));
+    assert_eq!(listed.newest, Some(at(20)));
     world.assert_replay().await;
 }
 

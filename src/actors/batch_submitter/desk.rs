@@ -1,19 +1,22 @@
 //! One look at the state: what can be planned is planned, what is due or in doubt is found.
 
+use std::collections::HashMap;
+
 use super::Desk;
 use crate::actors::activity::answered;
 use crate::actors::brake;
 use crate::actors::state::messages::{
-    BatchRow, HaltRow, ListBatches, ListHalts, ListStanding, ListUploaded, ListWork, PlanBatch,
-    ReadPace, StateError, Uploaded,
+    BatchRow, HaltRow, ListBatches, ListHalts, ListStanding, ListUploaded, ListWork, MostUrgent,
+    PlanBatch, ReadPace, StateError, Uploaded,
 };
 use crate::decide::brake::Trial;
 use crate::decide::pace as decide_pace;
-use crate::decide::pack::{self, Candidate, Limits, Packed, Timing};
+use crate::decide::pack::{self, Candidate, Company, Limits, Packed, Timing};
 use crate::domain::batch::{BatchStage, BatchState};
 use crate::domain::halt::HaltReason;
-use crate::domain::ids::BatchId;
+use crate::domain::ids::{BatchId, RecordKey};
 use crate::domain::order::Wish;
+use crate::domain::page::Urgency;
 use crate::domain::time::Timestamp;
 use crate::notices;
 
@@ -43,9 +46,12 @@ impl Desk {
         loop {
             let halts = answered(self.peers.state.send(ListHalts {}).await)?;
             let live = self.live().await?;
-            let full = live.len() >= self.live_max(&live);
-            let may_plan = !full && halts.is_empty();
-            if !may_plan || !self.plan(more_may_come, &live, &mut disk).await? {
+            let places = self.live_max(&live).saturating_sub(live.len());
+            let may_plan = places > 0 && halts.is_empty();
+            if !may_plan {
+                self.held_since.set(None);
+            }
+            if !may_plan || !self.plan(more_may_come, &live, places, &mut disk).await? {
                 return Ok(self.found(live, halts, disk));
             }
         }
@@ -205,11 +211,14 @@ impl Desk {
         &self,
         more_may_come: bool,
         live: &[BatchRow],
+        places: usize,
         disk: &mut Option<String>,
     ) -> Result<bool, StateError> {
         let now = self.ports.clock.now();
+        let held_since = self.held_since.take().unwrap_or(now);
         // Asked before the list is: what can no longer come by now stands in the list.
-        let more = more_may_come || self.more_can_come().await?;
+        let more_can_come = more_may_come || self.more_can_come().await?;
+        let most_urgent = self.most_urgent(places).await?;
         let waiting = ListUploaded {
             scope: self.options.scope.clone(),
             limit: u64::from(self.options.limits.pages_max) * CANDIDATES_A_PAGE,
@@ -222,19 +231,37 @@ impl Desk {
         let Some(limits) = self.limits(live).await? else {
             return Ok(false);
         };
-        let oldest = uploaded.oldest;
+        let newest = uploaded.newest;
+        let urgencies = urgencies(&uploaded);
         let mut not_given = None;
         let Some(packed) = self.pack(uploaded, limits, &mut not_given).await else {
             *disk = not_given;
             return Ok(false);
         };
-        match pack::timing(&packed, oldest, self.options.fill_wait, more, now) {
+        let least_urgent = packed
+            .members
+            .iter()
+            .filter_map(|key| urgencies.get(key))
+            .min();
+        let company = Company {
+            more_can_come,
+            better_can_come: most_urgent.as_ref() > least_urgent,
+            newest,
+            held_since,
+        };
+        match pack::timing(&packed, &company, self.options.fill_wait, now) {
             Timing::Now => {}
             Timing::Wait { until } => {
-                tracing::debug!(pages = packed.members.len(), until = %until, "batch may still grow");
+                self.held_since.set(Some(held_since));
+                tracing::debug!(pages = packed.members.len(), until = %until, "batch waits for pages");
                 return Ok(false);
             }
         }
+        self.commit(packed, now).await
+    }
+
+    /// Commits the intent of a batch; says whether there is one now.
+    async fn commit(&self, packed: Packed, now: Timestamp) -> Result<bool, StateError> {
         let batch = BatchId::from(self.ports.entropy.unique_id(now));
         notices::BatchPlanned {
             batch: &batch,
@@ -298,6 +325,19 @@ impl Desk {
         pack::pack(&candidates, limits)
     }
 
+    /// The most urgent page on its way to a batch, where the next batch takes the last place and pages
+    /// wait for each other: elsewhere nothing is lost by a batch that goes before it comes.
+    async fn most_urgent(&self, places: usize) -> Result<Option<Urgency>, StateError> {
+        if places > 1 || !self.options.chained {
+            return Ok(None);
+        }
+        let question = MostUrgent {
+            scope: self.options.scope.clone(),
+            at: self.ports.clock.now(),
+        };
+        answered(self.peers.state.send(question).await)
+    }
+
     /// Whether a page could still join without a batch having to end first.
     async fn more_can_come(&self) -> Result<bool, StateError> {
         let question = ListWork {
@@ -308,6 +348,11 @@ impl Desk {
         let work = answered(self.peers.state.send(question).await)?;
         Ok(work.uploading > 0 || work.runnable > 0 || work.validating > 0)
     }
+}
+
+fn urgencies(uploaded: &Uploaded) -> HashMap<RecordKey, Urgency> {
+    let pages = uploaded.pages.iter();
+    pages.map(|page| (page.key.clone(), page.urgency)).collect()
 }
 
 fn tokens_of(live: &[BatchRow]) -> u64 {

@@ -194,7 +194,7 @@ pub struct Room {
     pub ahead: u64,
     /// Uploaded pages of the scope that may be sent, and when the first of them was uploaded.
     pub uploaded: u64,
-    pub oldest: Option<Timestamp>,
+    pub newest: Option<Timestamp>,
     pub held_bytes: u64,
     pub pace: Pace,
     pub standing: Standing,
@@ -218,14 +218,14 @@ pub struct RoomOf<'a> {
 #[derive(FromQueryResult)]
 struct WaitingRow {
     total: i64,
-    oldest: Option<String>,
+    newest: Option<String>,
 }
 
 /// Reads what the turn of all pages depends on.
 pub async fn room(conn: &impl ConnectionTrait, of: &RoomOf<'_>) -> StateResult<Room> {
     let values = [text(of.scope), text(of.usable_until)];
     let waiting: Option<WaitingRow> = first(conn, UPLOADED_TOTAL, values).await?;
-    let (uploaded, oldest) = waiting.map_or((0, None), |row| (row.total, row.oldest));
+    let (uploaded, newest) = waiting.map_or((0, None), |row| (row.total, row.newest));
     let paces = super::paces::paces(conn).await?;
     let pace = paces.into_iter().find(|(model, _pace)| model == of.model);
     let standing = match of.recipe {
@@ -237,7 +237,7 @@ pub async fn room(conn: &impl ConnectionTrait, of: &RoomOf<'_>) -> StateResult<R
         live: list_batches(conn, &LIVE_STAGES, LIVE_LISTED).await?,
         ahead: number(conn, AHEAD, []).await?,
         uploaded: unsigned(uploaded),
-        oldest: maybe_instant("the oldest uploaded page", oldest.as_deref())?,
+        newest: maybe_instant("the newest uploaded page", newest.as_deref())?,
         held_bytes: super::remote_files::reserved_bytes(conn, of.at).await?,
         pace: pace.map(|(_model, pace)| pace).unwrap_or_default(),
         standing,

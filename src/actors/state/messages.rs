@@ -15,7 +15,7 @@ use crate::domain::late::{LateEvent, LateState};
 use crate::domain::manifest::{BatchManifest, JobFound};
 use crate::domain::order::{Effects, KeptOrder, Order, OrderState, Signature};
 use crate::domain::pace::Pace;
-use crate::domain::page::{IllegalTransition, PageEvent};
+use crate::domain::page::{IllegalTransition, PageEvent, Urgency};
 use crate::domain::remote::{RemoteOutput, RemoteStats};
 use crate::domain::time::Timestamp;
 use crate::domain::window::Window;
@@ -143,7 +143,8 @@ messages! {
         scope: ScopeToken,
         limit: u64,
         /// No more are claimed than bring the pages that are uploading, or uploaded and in no
-        /// batch, to this number.
+        /// batch, to this number; where pages are chained, as many again that are more urgent than
+        /// one of those.
         ahead_max: u64,
         chained: bool,
         usable_until: Timestamp,
@@ -171,6 +172,10 @@ messages! {
     /// Uploaded pages in scope whose file lives beyond `usable_until`, best first as in
     /// [`ClaimPages`], with how many there are in all.
     ListUploaded { scope: ScopeToken, limit: u64, usable_until: Timestamp } -> Uploaded;
+
+    /// The most urgent page that can still join a batch without one having to end first: runnable, being
+    /// uploaded, or behind a page that is being judged.
+    MostUrgent { scope: ScopeToken, at: Timestamp } -> Option<Urgency>;
 
     /// Inserts the intent: submission, membership, in-flight rows, pending attempts; every member
     /// Uploaded -> Batched, all or none.

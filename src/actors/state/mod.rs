@@ -171,6 +171,8 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("expired files", uploads::EXPIRED),
     ("list uploaded", uploads::UPLOADED),
     ("uploaded in all", uploads::UPLOADED_TOTAL),
+    ("least urgent", uploads::LEAST_URGENT),
+    ("most urgent", uploads::MOST_URGENT),
     ("list deletable", remote_files::DELETABLE),
     ("held bytes", remote_files::HELD_BYTES),
     ("expected bytes", remote_files::EXPECTED_BYTES),

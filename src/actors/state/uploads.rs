@@ -4,7 +4,7 @@ use sea_orm::{DatabaseTransaction, FromQueryResult};
 use serde_json::json;
 
 use super::messages::{
-    ClaimPages, Claimed, ClaimedPage, Counted, ListUploaded, RecordUploads, StateError,
+    ClaimPages, Claimed, ClaimedPage, Counted, ListUploaded, MostUrgent, RecordUploads, StateError,
     StateResult, UploadRecord, Uploaded, UploadedPage,
 };
 use super::pages::{Cause, Pages};
@@ -16,13 +16,22 @@ use super::sql::{
 use super::{Apply, Rules, halts, remote_files};
 use crate::domain::attempt::FailureDetail;
 use crate::domain::ids::{RecordKey, RunId};
-use crate::domain::page::{PageEvent, PageStage};
+use crate::domain::page::{PageEvent, PageStage, Urgency};
 use crate::domain::time::Timestamp;
 
 #[derive(FromQueryResult)]
 struct ClaimRow {
     record_key: String,
+    priority: i64,
+    chain_ahead: i64,
     failures: i64,
+}
+
+/// How much depends on a page.
+#[derive(FromQueryResult)]
+struct UrgencyRow {
+    priority: i64,
+    chain_ahead: i64,
 }
 
 impl Apply for ClaimPages {
@@ -35,14 +44,14 @@ impl Apply for ClaimPages {
         } else {
             CLAIMABLE_UNCHAINED
         };
-        let room = if halts::is_halted(tx).await? {
+        let limit = if halts::is_halted(tx).await? {
             0
         } else {
-            self.ahead_max.saturating_sub(self.ahead(tx).await?)
+            self.limit
         };
-        let limit = self.limit.min(room);
         let values = [text(&self.scope), text(self.at), signed(limit).into()];
-        let found: Vec<ClaimRow> = rows(tx, sql, values).await?;
+        let mut found: Vec<ClaimRow> = rows(tx, sql, values).await?;
+        found.truncate(self.admitted(tx, &found).await?);
         let keys: Vec<RecordKey> = found
             .iter()
             .map(|row| RecordKey::from(row.record_key.as_str()))
@@ -74,6 +83,28 @@ impl ClaimPages {
         }
     }
 
+    /// How many of these pages, best first, may be uploaded now. With enough pages on their way, only
+    /// those that more depends on than on one of the waiting ones: what was uploaded ahead must not keep
+    /// the longest chain from its next batch. There are never more than twice as many as `ahead_max`.
+    async fn admitted(&self, tx: &DatabaseTransaction, found: &[ClaimRow]) -> StateResult<usize> {
+        let ahead = self.ahead(tx).await?;
+        let places = |max: u64| usize::try_from(max.saturating_sub(ahead)).unwrap_or(usize::MAX);
+        let room = places(self.ahead_max).min(found.len());
+        if room == found.len() || !self.chained {
+            return Ok(room);
+        }
+        let least: Option<UrgencyRow> = first(tx, LEAST_URGENT, [text(&self.scope)]).await?;
+        let Some(least) = least else {
+            return Ok(room);
+        };
+        let least = (least.priority, least.chain_ahead);
+        let better = found
+            .iter()
+            .take_while(|row| (row.priority, row.chain_ahead) > least);
+        let better = better.count().min(places(self.ahead_max.saturating_mul(2)));
+        Ok(room.max(better))
+    }
+
     /// How many pages are on their way to a batch already.
     async fn ahead(&self, tx: &DatabaseTransaction) -> StateResult<u64> {
         super::sql::number(tx, AHEAD, []).await
@@ -96,13 +127,19 @@ pub(super) const AHEAD: &str = "
     SELECT (SELECT count(*) FROM pages WHERE stage = 'uploading')
          + (SELECT count(*) FROM pages WHERE stage = 'uploaded' AND batch_id IS NULL)";
 
+/// Of the pages that wait for a batch, the one that is taken last.
+pub(super) const LEAST_URGENT: &str = "
+    SELECT priority, chain_ahead FROM pages INDEXED BY pages_uploaded
+    WHERE stage = 'uploaded' AND batch_id IS NULL AND scope = ?1
+    ORDER BY priority, chain_ahead, record_key DESC LIMIT 1";
+
 pub(super) const EXPIRED: &str = "
     SELECT record_key FROM pages INDEXED BY pages_expiring
     WHERE stage = 'uploaded' AND batch_id IS NULL AND image_expires_at <= ?1";
 
 /// The inner question is answered from the index alone; only what is claimed is looked up.
 pub(super) const CLAIMABLE: &str = "
-    SELECT c.record_key, coalesce(f.count, 0) AS failures
+    SELECT c.record_key, c.priority, c.chain_ahead, coalesce(f.count, 0) AS failures
     FROM (SELECT record_key, priority, chain_ahead FROM pages INDEXED BY pages_runnable
           WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NULL AND scope = ?1
             AND (not_before IS NULL OR not_before <= ?2)
@@ -112,7 +149,7 @@ pub(super) const CLAIMABLE: &str = "
 
 /// Two ordered halves, each from its own index.
 pub(super) const CLAIMABLE_UNCHAINED: &str = "
-    SELECT c.record_key, coalesce(f.count, 0) AS failures
+    SELECT c.record_key, c.priority, c.chain_ahead, coalesce(f.count, 0) AS failures
     FROM (SELECT * FROM (
               SELECT record_key, priority, chain_ahead FROM pages INDEXED BY pages_runnable
               WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NULL AND scope = ?1
@@ -264,6 +301,7 @@ struct UploadedRow {
     record_key: String,
     predecessor_stage: Option<String>,
     predecessor: Option<String>,
+    priority: i64,
     chain_ahead: i64,
     image_bytes: Option<i64>,
     image_expires_at: String,
@@ -274,7 +312,7 @@ struct UploadedRow {
 #[derive(FromQueryResult)]
 struct WaitingRow {
     total: i64,
-    oldest: Option<String>,
+    newest: Option<String>,
 }
 
 impl Apply for ListUploaded {
@@ -290,18 +328,18 @@ impl Apply for ListUploaded {
         ];
         let found: Vec<UploadedRow> = rows(tx, UPLOADED, values).await?;
         let waiting: Option<WaitingRow> = first(tx, UPLOADED_TOTAL, [scope, usable_until]).await?;
-        let (total, oldest) = waiting.map_or((0, None), |row| (row.total, row.oldest));
+        let (total, newest) = waiting.map_or((0, None), |row| (row.total, row.newest));
         let pages: StateResult<Vec<UploadedPage>> = found.into_iter().map(uploaded_page).collect();
         Ok(Uploaded {
             pages: pages?,
             total: unsigned(total),
-            oldest: maybe_instant("the oldest uploaded page", oldest.as_deref())?,
+            newest: maybe_instant("the newest uploaded page", newest.as_deref())?,
         })
     }
 }
 
 pub(super) const UPLOADED: &str = "
-    SELECT w.record_key, w.predecessor, w.chain_ahead, w.image_bytes, w.image_expires_at,
+    SELECT w.record_key, w.predecessor, w.priority, w.chain_ahead, w.image_bytes, w.image_expires_at,
            w.batch_size_max, w.releases, q.stage AS predecessor_stage
     FROM (SELECT * FROM pages INDEXED BY pages_uploaded
           WHERE stage = 'uploaded' AND batch_id IS NULL AND scope = ?1 AND image_expires_at > ?2
@@ -310,8 +348,43 @@ pub(super) const UPLOADED: &str = "
     ORDER BY w.priority DESC, w.chain_ahead DESC, w.record_key";
 
 pub(super) const UPLOADED_TOTAL: &str = "
-    SELECT count(*) AS total, min(uploaded_at) AS oldest FROM pages INDEXED BY pages_uploaded
+    SELECT count(*) AS total, max(uploaded_at) AS newest FROM pages INDEXED BY pages_uploaded
     WHERE stage = 'uploaded' AND batch_id IS NULL AND scope = ?1 AND image_expires_at > ?2";
+
+impl Apply for MostUrgent {
+    type Reply = Option<Urgency>;
+    const WRITES: bool = false;
+
+    async fn apply(
+        &self,
+        tx: &DatabaseTransaction,
+        _rules: &Rules,
+    ) -> StateResult<Option<Urgency>> {
+        let values = [text(&self.scope), text(self.at)];
+        let found: Option<UrgencyRow> = first(tx, MOST_URGENT, values).await?;
+        Ok(found.map(|row| Urgency {
+            priority: row.priority,
+            chain_ahead: small(row.chain_ahead),
+        }))
+    }
+}
+
+/// What is runnable, being uploaded, or unlocked by an answer that is being judged. A page that runs
+/// again is as urgent as it was, but whether it does is not known yet.
+pub(super) const MOST_URGENT: &str = "
+    SELECT priority, chain_ahead FROM (
+        SELECT * FROM (
+            SELECT priority, chain_ahead FROM pages INDEXED BY pages_runnable
+            WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NULL AND scope = ?1
+              AND (not_before IS NULL OR not_before <= ?2)
+            ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT 1)
+        UNION ALL
+        SELECT priority, chain_ahead FROM pages INDEXED BY pages_stage
+        WHERE stage = 'uploading' AND scope = ?1
+        UNION ALL
+        SELECT priority, chain_ahead - 1 FROM pages INDEXED BY pages_stage
+        WHERE stage = 'validating' AND scope = ?1 AND chain_ahead > 0)
+    ORDER BY priority DESC, chain_ahead DESC LIMIT 1";
 
 fn uploaded_page(row: UploadedRow) -> StateResult<UploadedPage> {
     let thing = format!("page '{}'", row.record_key);
@@ -319,7 +392,10 @@ fn uploaded_page(row: UploadedRow) -> StateResult<UploadedPage> {
     Ok(UploadedPage {
         predecessor_completed: before == Some(PageStage::Completed.as_str()),
         predecessor: row.predecessor.map(RecordKey::from),
-        chain_ahead: small(row.chain_ahead),
+        urgency: Urgency {
+            priority: row.priority,
+            chain_ahead: small(row.chain_ahead),
+        },
         image_bytes: unsigned(row.image_bytes.unwrap_or(0)),
         expires_at: instant(&thing, &row.image_expires_at)?,
         batch_size_max: row.batch_size_max.map(small),

@@ -149,7 +149,7 @@ impl<'a> Look<'a> {
             storage_budget_bytes: settings.files.storage_budget_bytes,
             uploaded: room.uploaded,
             batch_pages: pages.min(u64::from(pace::pages_now(&room.pace, &brake.pace))),
-            sent_at: room.oldest.map(|at| at.plus(settings.batch.fill_wait)),
+            sent_at: room.newest.map(|at| at.plus(settings.batch.fill_wait)),
             trial: match recipe {
                 Some(_) => brake::trial(&room.standing, &brake.rules),
                 None => Trial::Proven,

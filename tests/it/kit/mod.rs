@@ -7,4 +7,5 @@ pub mod memory_tree;
 pub mod notices;
 pub mod probe;
 pub mod sandbox;
+pub mod schedule;
 pub mod state_world;

@@ -105,9 +105,14 @@ pub fn stored_file(name: &str, expires: u64) -> StoredFile {
 
 /// A successful upload of a page at an instant; the file lives two days.
 pub fn uploaded(number: u32, seconds: u64) -> UploadRecord {
-    let file = stored_file(&format!("files/{number}-{seconds}"), seconds + 2 * DAY);
+    uploaded_as(key(number), &format!("files/{number}-{seconds}"), seconds)
+}
+
+/// The same for a page of any name, with the name of its file.
+pub fn uploaded_as(key: RecordKey, name: &str, seconds: u64) -> UploadRecord {
+    let file = stored_file(name, seconds + 2 * DAY);
     UploadRecord {
-        key: key(number),
+        key,
         event: PageEvent::UploadStored {
             image: StoredImage {
                 file: file.name.clone(),

@@ -12,7 +12,7 @@ use crate::domain::ids::{
 use crate::domain::image::ImageFacts;
 use crate::domain::order::Wish;
 use crate::domain::pace::Pace;
-use crate::domain::page::{PageEvent, PageStage};
+use crate::domain::page::{PageEvent, PageStage, Urgency};
 use crate::domain::remote::RemoteOutput;
 use crate::domain::time::Timestamp;
 
@@ -234,8 +234,8 @@ pub struct Uploaded {
     pub pages: Vec<UploadedPage>,
     /// How many wait in all.
     pub total: u64,
-    /// When the one that waits longest was uploaded.
-    pub oldest: Option<Timestamp>,
+    /// When the one that came last was uploaded.
+    pub newest: Option<Timestamp>,
 }
 
 /// A page that may be packed.
@@ -245,7 +245,7 @@ pub struct UploadedPage {
     pub predecessor: Option<RecordKey>,
     /// Whether the predecessor has an accepted output.
     pub predecessor_completed: bool,
-    pub chain_ahead: u32,
+    pub urgency: Urgency,
     pub image_bytes: u64,
     pub expires_at: Timestamp,
     /// The largest batch it may be in, after a batch of it failed as a whole.
