@@ -12,6 +12,7 @@ pub mod decide;
 pub mod demo;
 pub mod domain;
 pub mod emulator;
+pub mod meter;
 pub mod notices;
 pub mod pipeline;
 pub mod ports;

@@ -24,6 +24,7 @@ use crate::domain::failure::{ApiError, Next};
 use crate::domain::ids::RecordKey;
 use crate::domain::page::PageStage;
 use crate::domain::remote::{RemoteBatchState, RemoteOutput};
+use crate::meter::{self, Spot, carried};
 use crate::notices;
 use crate::ports::file_api::Collected;
 use crate::ports::page_source::SourceError;
@@ -221,7 +222,8 @@ impl Collection {
                 Arc::clone(&self.shop.validator),
                 self.shop.options.rules.clone(),
             );
-            let judged = judge::judge_lines(lines, validator, rules).await;
+            let judging = judge::judge_lines(lines, validator, rules);
+            let judged = meter::waiting(Spot::Judge, judging).await;
             let mut seen = HashSet::new();
             let judged: Vec<(Judged, &Member)> = judged
                 .into_iter()
@@ -275,7 +277,8 @@ impl Collection {
                 }
             }
         }
-        let written = self.shop.ports.sink.write_outputs(outputs).await;
+        let writing = self.shop.ports.sink.write_outputs(outputs);
+        let written = meter::waiting(Spot::WriteOutputs, writing).await;
         let mut disk_fault = None;
         for ((key, facts), written) in waiting.into_iter().zip(written) {
             match written {
@@ -445,7 +448,7 @@ pub(super) async fn index_of(
     let mut index = Index::new(keys);
     let mut reader = shop.ports.sink.open_raw(path).await?;
     while let Some(lines) = reader.next_lines().await? {
-        let indexed = actix_rt::task::spawn_blocking(move || {
+        let indexed = actix_rt::task::spawn_blocking(carried(move || {
             for line in &lines {
                 let place = RawLine {
                     offset: line.offset,
@@ -454,7 +457,7 @@ pub(super) async fn index_of(
                 index.add(place, line.text.as_deref());
             }
             index
-        });
+        }));
         index = indexed
             .await
             .expect("adding a line to the index does not panic");

@@ -13,6 +13,7 @@ use crate::domain::failure::ErrorType;
 use crate::domain::ids::RecordKey;
 use crate::domain::page::Afterwards;
 use crate::domain::time::Timestamp;
+use crate::meter::carried;
 use crate::ports::result_sink::RawText;
 use crate::prompt::Validator;
 use crate::wire::response::{self, Row};
@@ -82,12 +83,12 @@ pub async fn judge_lines(
     while rest.peek().is_some() {
         let lines: Vec<RawText> = rest.by_ref().take(share).collect();
         let (validator, rules) = (Arc::clone(&validator), rules.clone());
-        shares.push(actix_rt::task::spawn_blocking(move || {
+        shares.push(actix_rt::task::spawn_blocking(carried(move || {
             lines
                 .iter()
                 .filter_map(|line| judge_line(line, &validator, &rules))
                 .collect::<Vec<Judged>>()
-        }));
+        })));
     }
     let mut judged = Vec::new();
     for share in shares {

@@ -60,6 +60,7 @@ mod uploads;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::wrap_future;
@@ -70,7 +71,8 @@ use tokio::sync::{mpsc, oneshot};
 use self::disk::DiskPatience;
 use self::messages::{Close, StateError, StateResult};
 use self::open::{OpenError, StateOptions, Store};
-use self::slow::SlowLog;
+use self::slow::{COMMIT, SlowLog};
+use crate::meter::database::Book;
 
 /// The most messages that share one transaction.
 const GROUP_MESSAGES_MAX: usize = 256;
@@ -80,6 +82,7 @@ pub struct StateActor {
     queue: mpsc::UnboundedSender<Box<dyn Job>>,
     /// What is to be started with the actor; taken by the start.
     idle: Option<(Engine, mpsc::UnboundedReceiver<Box<dyn Job>>)>,
+    meter: Option<Arc<Book>>,
 }
 
 impl StateActor {
@@ -98,6 +101,7 @@ impl StateActor {
         Ok(StateActor {
             queue,
             idle: Some((engine, jobs)),
+            meter: None,
         })
     }
 
@@ -109,12 +113,24 @@ impl StateActor {
         self
     }
 
+    /// Counts what the database does; to be called before the start.
+    pub fn metered(mut self, meter: Arc<Book>) -> Self {
+        if let Some((engine, _jobs)) = &mut self.idle {
+            engine.slow.meter = Some(Arc::clone(&meter));
+        }
+        self.meter = Some(meter);
+        self
+    }
+
     fn enqueue<R: 'static>(
         &self,
         job: impl FnOnce(oneshot::Sender<StateResult<R>>) -> Box<dyn Job>,
     ) -> ResponseFuture<StateResult<R>> {
         let (reply, answer) = oneshot::channel();
         // The loop lives as long as this actor; when it is gone, so is the state.
+        if let Some(meter) = &self.meter {
+            meter.queued();
+        }
         let queued = self.queue.send(job(reply));
         Box::pin(async move {
             if queued.is_err() {
@@ -361,6 +377,7 @@ impl Engine {
     async fn serve(mut self, mut jobs: mpsc::UnboundedReceiver<Box<dyn Job>>) {
         let mut queued = Vec::with_capacity(GROUP_MESSAGES_MAX);
         while jobs.recv_many(&mut queued, GROUP_MESSAGES_MAX).await > 0 {
+            self.slow.taken(queued.len(), jobs.len());
             let mut group = Vec::with_capacity(queued.len());
             for job in queued.drain(..) {
                 if job.kind() == Kind::Close {
@@ -376,7 +393,10 @@ impl Engine {
 
     async fn close(&mut self, job: Box<dyn Job>) {
         let failure = match self.store.take() {
-            Some(store) => store.close().await.err(),
+            Some(store) => {
+                self.slow.closing(store.connection()).await;
+                store.close().await.err()
+            }
             None => Some(StateError::Closed),
         };
         job.answer(failure);
@@ -446,6 +466,7 @@ async fn transact(
     } else {
         SqliteTransactionMode::Deferred
     };
+    let begun = slow.start();
     let options = TransactionOptions {
         sqlite_transaction_mode: Some(mode),
         ..TransactionOptions::default()
@@ -466,6 +487,7 @@ async fn transact(
     }
     let started = slow.start();
     transaction.commit().await?;
-    slow.stop(started, "commit", messages);
+    slow.stop(started, COMMIT, messages);
+    slow.transacted(begun, messages, writes);
     Ok(())
 }

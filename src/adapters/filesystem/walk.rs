@@ -18,6 +18,7 @@ use super::durable::{blocking, fault, gone, is_disk_fault};
 use super::source::FilesystemOptions;
 use super::walk_book;
 use crate::domain::layout::Layout;
+use crate::meter::carried;
 use crate::ports::page_source::{Found, LevelFilter, Oddity, OddityKind, Scope, SourceError, Walk};
 
 /// How many pages and oddities fill a chunk; a book is never split.
@@ -48,7 +49,7 @@ pub(super) async fn start(
     })
     .await?;
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
-    tokio::task::spawn_blocking(move || {
+    tokio::task::spawn_blocking(carried(move || {
         let mut walker = Walker {
             options: &options,
             scope: &scope,
@@ -61,7 +62,7 @@ pub(super) async fn start(
         let _ = walker
             .folder(&mut Vec::new(), &mut vec![real])
             .and_then(|()| walker.send());
-    });
+    }));
     Ok(Box::new(Chunks(receiver)))
 }
 
