@@ -7,6 +7,7 @@
 
 pub mod actors;
 pub mod adapters;
+pub mod bench;
 pub mod cli;
 pub mod decide;
 pub mod demo;

@@ -178,6 +178,25 @@ const ROOMS: &[Room] = &[
         crates: &["hex", "serde_json", "sha2"],
     },
     Room {
+        name: "bench",
+        rooms: &[
+            "actors", "adapters", "bench", "decide", "demo", "domain", "meter", "pipeline",
+            "ports", "report", "settings",
+        ],
+        crates: &[
+            "actix",
+            "anyhow",
+            "csv",
+            "serde",
+            "serde_json",
+            "sha2",
+            "tempfile",
+            "thiserror",
+            "tokio",
+            "tracing",
+        ],
+    },
+    Room {
         name: "meter",
         rooms: &[],
         crates: &["rustix", "tokio"],

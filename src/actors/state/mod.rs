@@ -29,6 +29,7 @@ pub mod read;
 pub mod replace;
 pub mod rows;
 pub mod selection;
+pub mod timeline;
 pub mod upkeep;
 pub mod whereabouts;
 
