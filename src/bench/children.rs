@@ -33,6 +33,11 @@ pub enum ChildFault {
     NoProvider(String),
     #[error("the measured run ended without figures ({status}): {words}")]
     NoFigures { status: String, words: String },
+    #[error(
+        "the measured run took longer than {} min and was ended: measure fewer pages, or with a lower \
+         latency or error rate", .0.as_secs() / 60
+    )]
+    TooLong(Duration),
     #[error("the figures of the measured run cannot be read: {0}")]
     Garbled(#[from] serde_json::Error),
 }
@@ -156,8 +161,15 @@ pub const FAULTS: [&str; 4] = [
     "row_invalid_json",
 ];
 
-/// Measures one run in a process of its own.
-pub async fn measure(order: &PointOrder, folder: &Path) -> Result<Measured, ChildFault> {
+/// The longest that one run against the played provider may take.
+pub const RUN_MAX: Duration = Duration::from_secs(3_600);
+
+/// Measures one run in a process of its own, which ends when it takes longer than `most`.
+pub async fn measure(
+    order: &PointOrder,
+    folder: &Path,
+    most: Option<Duration>,
+) -> Result<Measured, ChildFault> {
     let order_file = folder.join("point.json");
     let figures = folder.join("figures.json");
     let words = folder.join("point.log");
@@ -172,7 +184,15 @@ pub async fn measure(order: &PointOrder, folder: &Path) -> Result<Measured, Chil
         &*figures_text,
     ];
     let (mut child, stdin) = start(&arguments, folder, &words)?;
-    let status = child.wait().await.map_err(file_fault(&words))?;
+    let ended = match most {
+        None => child.wait().await,
+        Some(most) => match tokio::time::timeout(most, child.wait()).await {
+            Ok(ended) => ended,
+            // It is killed when it is dropped.
+            Err(_elapsed) => return Err(ChildFault::TooLong(most)),
+        },
+    };
+    let status = ended.map_err(file_fault(&words))?;
     drop(stdin);
     match fs::read(&figures) {
         Ok(text) if status.success() => Ok(serde_json::from_slice(&text)?),

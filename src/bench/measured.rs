@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// One measured run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     /// Pages that the run had to do, and what became of them.
     pub pages: u64,
@@ -86,7 +86,7 @@ pub struct AskedFigures {
 }
 
 /// A place where things stay a while.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SpotFigures {
     pub spot: String,
     /// How many fit, where there is a limit.

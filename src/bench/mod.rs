@@ -17,3 +17,5 @@ pub mod plot;
 pub mod point;
 pub mod project;
 pub mod sweep;
+#[cfg(test)]
+pub mod tests;

@@ -38,11 +38,11 @@ pub struct Plot {
 
 /// The drawing, in units of its own; the browser scales it.
 const WIDTH: f64 = 640.0;
-const HEIGHT: f64 = 250.0;
+const HEIGHT: f64 = 270.0;
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 20.0;
-const TOP: f64 = 24.0;
-const BOTTOM: f64 = 48.0;
+const TOP: f64 = 36.0;
+const BOTTOM: f64 = 54.0;
 /// How many lines stand across a plot, about.
 const LINES: f64 = 4.0;
 /// The classes of series and parts, one color each.
@@ -118,7 +118,7 @@ pub fn lines(plot: &Plot) -> String {
         &mut text,
         format_args!(
             "<text class=\"title middle\" x=\"{x}\" y=\"{y}\">{}</text>\
-         <text class=\"title\" x=\"4\" y=\"12\">{}</text>",
+         <text class=\"title\" x=\"4\" y=\"14\">{}</text>",
             escaped(&plot.across),
             escaped(&plot.up)
         ),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::children::{self, ChildFault, Provider};
+use super::children::{self, ChildFault, Provider, RUN_MAX};
 use super::facts::{Row, SUGGESTIONS_MAX, noise};
 use super::knobs::{Knob, Point};
 use super::live::{self, LiveFault};
@@ -113,7 +113,7 @@ impl<'a> Bench<'a> {
         })?;
         let provider = Provider::start(point, folder.path()).await?;
         let order = order(self.settings, point, &project, &provider, folder.path());
-        let measured = children::measure(&order, folder.path()).await;
+        let measured = children::measure(&order, folder.path(), Some(RUN_MAX)).await;
         provider.stop().await;
         let measured = measured?;
         // With faults some pages may be given up; without, all must be there.
@@ -130,7 +130,8 @@ impl<'a> Bench<'a> {
         })?;
         let order = live::order(self.settings, point, project, folder.path());
         let folder = folder.keep();
-        let measured = children::measure(&order, &folder).await?;
+        // The service may take a day, and nobody but the operator ends that.
+        let measured = children::measure(&order, &folder, None).await?;
         let measured = finished(measured, true)?;
         std::fs::remove_dir_all(&folder).map_err(|source| SweepFault::Folder {
             path: folder,
@@ -182,6 +183,7 @@ fn order(
     }
 }
 
+/// The settings of a run by their paths, with their texts.
 fn flags(
     settings: &Settings,
     point: &Point,
@@ -189,82 +191,67 @@ fn flags(
     folder: &Path,
 ) -> BTreeMap<String, String> {
     let quoted = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
-    let (files, batch, results) = (&settings.files, &settings.batch, &settings.results);
-    let mut flags: Vec<(&str, String)> = vec![
+    let mut flags: BTreeMap<String, String> = Knob::ALL
+        .into_iter()
+        .filter_map(|knob| Some((knob.setting()?.to_owned(), point.get(knob).to_string())))
+        .collect();
+    let places = [
         ("paths.label_source_dir", quoted(&project.labels)),
         ("paths.image_source_dir", quoted(&project.images)),
         ("paths.output_dir", quoted(&folder.join("outputs"))),
         ("paths.work_dir", quoted(&folder.join("work"))),
         ("execution.context", "none".to_owned()),
-        ("execution.batch_size_limit", point.batch_size.to_string()),
-        (
-            "execution.max_concurrent_batches",
-            point.live_batches.to_string(),
-        ),
-        (
-            "files.upload_concurrency",
-            point.upload_concurrency.to_string(),
-        ),
-        (
-            "files.uploads_per_second",
-            point.uploads_per_second.to_string(),
-        ),
-        ("files.uploads_burst", files.uploads_burst.to_string()),
-        (
-            "files.upload_ahead_batches",
-            files.upload_ahead_batches.to_string(),
-        ),
+        ("log.level", "error".to_owned()),
+    ];
+    // Errors are ordered here, and a first batch of its own would be most of a short run.
+    let quiet = [
+        "breaker.identical_failures",
+        "breaker.nothing_accepted",
+        "breaker.accept_percent",
+        "breaker.pilot_pages",
+    ];
+    let quiet = quiet.map(|path| (path, "0".to_owned()));
+    let all = places.into_iter().chain(quiet).chain(kept(settings));
+    flags.extend(all.map(|(path, text)| (path.to_owned(), text)));
+    flags
+}
+
+/// The settings that have to do with speed and are not varied: the configuration's own.
+fn kept(settings: &Settings) -> Vec<(&'static str, String)> {
+    let (files, batch, results) = (&settings.files, &settings.batch, &settings.results);
+    let mut kept: Vec<(&str, u64)> = vec![
+        ("files.uploads_burst", files.uploads_burst.into()),
+        ("files.upload_ahead_batches", files.upload_ahead_batches),
         (
             "files.upload_retry_attempts",
-            files.upload_retry_attempts.to_string(),
+            files.upload_retry_attempts.into(),
         ),
         (
             "files.upload_retry_backoff_seconds",
-            files.upload_retry_backoff.as_secs().to_string(),
+            files.upload_retry_backoff.as_secs(),
         ),
-        (
-            "files.storage_budget_bytes",
-            files.storage_budget_bytes.to_string(),
-        ),
-        (
-            "files.deletes_in_flight",
-            files.deletes_in_flight.to_string(),
-        ),
-        ("batch.bytes_max", batch.bytes_max.to_string()),
-        ("batch.tokens_per_image", batch.tokens_per_image.to_string()),
-        (
-            "batch.fill_wait_seconds",
-            batch.fill_wait.as_secs().to_string(),
-        ),
-        ("batch.polls_in_flight", batch.polls_in_flight.to_string()),
-        ("results.writers", results.writers.to_string()),
+        ("files.storage_budget_bytes", files.storage_budget_bytes),
+        ("files.deletes_in_flight", files.deletes_in_flight as u64),
+        ("batch.bytes_max", batch.bytes_max),
+        ("batch.tokens_per_image", batch.tokens_per_image),
+        ("batch.fill_wait_seconds", batch.fill_wait.as_secs()),
+        ("batch.polls_in_flight", batch.polls_in_flight as u64),
+        ("results.writers", results.writers as u64),
         (
             "results.verdicts_per_commit",
-            results.verdicts_per_commit.to_string(),
+            results.verdicts_per_commit as u64,
         ),
         (
             "results.downloads_in_flight",
-            results.downloads_in_flight.to_string(),
+            results.downloads_in_flight as u64,
         ),
-        ("results.compare_images", results.compare_images.to_string()),
-        ("log.level", "error".to_owned()),
     ];
-    let tokens = batch
-        .tokens_max
-        .map(|tokens| ("batch.tokens_max", tokens.to_string()));
-    flags.extend(tokens);
-    // Errors are ordered here, and a first batch of its own would be most of a short run.
-    let quiet = [
-        "identical_failures",
-        "nothing_accepted",
-        "accept_percent",
-        "pilot_pages",
-    ];
-    let quiet = quiet.map(|name| (format!("breaker.{name}"), "0".to_owned()));
-    let named = flags
+    kept.extend(batch.tokens_max.map(|tokens| ("batch.tokens_max", tokens)));
+    let images = ("results.compare_images", results.compare_images.to_string());
+    let numbers = kept
         .into_iter()
-        .map(|(path, text)| (path.to_owned(), text));
-    named.chain(quiet).collect()
+        .map(|(path, value)| (path, value.to_string()));
+    numbers.chain([images]).collect()
 }
 
 /// Measures every point of a plan, then goes on from what helps most, as long as something does. `tell`
@@ -321,7 +308,7 @@ fn tunable(plan: &SweepPlan, findings: &Findings) -> Vec<Knob> {
 
 /// Takes the change that made the points of the last step fastest, and gives the base and the number of
 /// the next one. `None` when nothing helped by more than noise, or enough was changed.
-fn next_step(plan: &SweepPlan, findings: &mut Findings) -> Option<(Point, u32)> {
+pub(super) fn next_step(plan: &SweepPlan, findings: &mut Findings) -> Option<(Point, u32)> {
     if plan.cross || plan.is_live || findings.tuned.len() >= SUGGESTIONS_MAX {
         return None;
     }

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use tempfile::TempDir;
 
 use super::screen::Screen;
 use super::{Common, exit, run as running, target};
@@ -284,9 +283,12 @@ impl Task<'_> {
             }
         };
         if self.live.is_some() && code != exit::DONE {
-            live::tell_left(&scratch.keep()).await;
+            let path = scratch.keep();
+            if live::tell_left(&path).await == 0 {
+                remove(&path).await?;
+            }
         } else {
-            remove(scratch).await?;
+            remove(&scratch.keep()).await?;
         }
         if findings.rows.is_empty() {
             eprintln!("nothing was measured, and nothing is written");
@@ -302,7 +304,15 @@ impl Task<'_> {
         let base = self.plan.base();
         let terms = facts::terms(self.settings, &base, &findings.rows, self.turnaround);
         let chained = self.settings.execution.context == Context::Chain;
-        let expectation = facts::expectation(&terms, chained);
+        let mut expectation = facts::expectation(&terms, chained);
+        if let (true, Some(base)) = (self.plan.is_live, findings.rows.first()) {
+            let seconds = base.figures.batches.turnaround_mean_seconds;
+            expectation.notes.push(format!(
+                "Measured against the service: a job of {:.0} pages took {seconds:.0} s from its making to \
+                 its end.",
+                base.figures.batches.pages_mean
+            ));
+        }
         Report {
             version: 1,
             program: PROGRAM,
@@ -324,15 +334,14 @@ impl Task<'_> {
 }
 
 /// Removes the folder of a sweep. A child that was just killed may still be writing into it.
-async fn remove(scratch: TempDir) -> std::io::Result<()> {
-    let path = scratch.keep();
+async fn remove(path: &Path) -> std::io::Result<()> {
     for _try in 1..REMOVALS {
-        match fs::remove_dir_all(&path) {
+        match fs::remove_dir_all(path) {
             Ok(()) => return Ok(()),
             Err(_at_work) => actix_rt::time::sleep(REMOVAL_PAUSE).await,
         }
     }
-    fs::remove_dir_all(&path)
+    fs::remove_dir_all(path)
 }
 
 /// The result in two sentences.

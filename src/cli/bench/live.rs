@@ -133,8 +133,9 @@ pub async fn pages(
         })
 }
 
-/// Names what an interrupted run left with the provider, from the states in the folders of its runs.
-pub async fn tell_left(scratch: &Path) {
+/// Names the jobs that an interrupted run left with the provider, from the states in the folders of its
+/// runs; says how many there are.
+pub async fn tell_left(scratch: &Path) -> usize {
     let folders = std::fs::read_dir(scratch).into_iter().flatten().flatten();
     let mut left = 0;
     for folder in folders {
@@ -157,4 +158,5 @@ pub async fn tell_left(scratch: &Path) {
             scratch.display()
         );
     }
+    left
 }

@@ -60,7 +60,7 @@ pub fn fault(fault: &SweepFault) {
 /// Prints the result.
 pub fn report(report: &Report, screen: &Screen, out: &mut impl Write) -> io::Result<()> {
     writeln!(out)?;
-    rows(report, screen, out)?;
+    rows(&report.rows, screen, out)?;
     if let Some(base) = report.rows.first() {
         writeln!(out)?;
         processor(base, screen, out)?;
@@ -71,37 +71,61 @@ pub fn report(report: &Report, screen: &Screen, out: &mut impl Write) -> io::Res
     conclusions(report, screen, out)
 }
 
-fn rows(report: &Report, screen: &Screen, out: &mut impl Write) -> io::Result<()> {
-    let right = Side::Right;
-    let mut columns = Columns::new(
-        *screen,
-        &[
-            ("point", Side::Left),
-            ("pages/s", right),
-            ("MB/s", right),
-            ("CPU ms/page", right),
-            ("commits/s", right),
-            ("rows/commit", right),
-            ("memory", right),
-            ("limit", Side::Left),
-        ],
-    );
-    for row in &report.rows {
+/// From this width on a terminal has room for every column.
+const WIDE: u16 = 110;
+
+/// A column: its heading, its side, whether narrow terminals have it, and its cell.
+type Column = (&'static str, Side, bool, fn(&Row) -> String);
+
+/// The columns of the points.
+const COLUMNS: [Column; 8] = [
+    ("point", Side::Left, true, name),
+    ("pages/s", Side::Right, true, |row| {
+        format!("{:.1}", row.rate())
+    }),
+    ("MB/s", Side::Right, false, |row| {
+        format!("{:.1}", row.figures.megabytes_per_second())
+    }),
+    ("CPU ms", Side::Right, true, |row| {
         let figures = &row.figures;
-        let unknown = || "unknown".to_owned();
-        columns.row(&[
-            name(row),
-            format!("{:.1}", row.rate()),
-            format!("{:.1}", figures.megabytes_per_second()),
-            format!("{:.2}", figures.per_page_ms(figures.cpu.total)),
-            format!("{:.0}", figures.commits_per_second()),
-            figures
-                .rows_per_commit()
-                .map_or_else(unknown, |rows| format!("{rows:.0}")),
-            figures.peak_memory_bytes.map_or_else(unknown, words::bytes),
-            format!("{} {:.0} %", row.limit, row.limit_share * 100.0),
-        ]);
+        format!("{:.2}", figures.per_page_ms(figures.cpu.total))
+    }),
+    ("commits/s", Side::Right, true, |row| {
+        format!("{:.0}", row.figures.commits_per_second())
+    }),
+    ("rows/commit", Side::Right, false, |row| {
+        let rows = row.figures.rows_per_commit();
+        rows.map_or_else(unknown, |rows| format!("{rows:.0}"))
+    }),
+    ("memory", Side::Right, false, |row| {
+        let bytes = row.figures.peak_memory_bytes;
+        bytes.map_or_else(unknown, words::bytes)
+    }),
+    ("limit", Side::Left, true, |row| {
+        format!("{} {:.0} %", row.limit, row.limit_share * 100.0)
+    }),
+];
+
+fn unknown() -> String {
+    "unknown".to_owned()
+}
+
+fn rows(rows: &[Row], screen: &Screen, out: &mut impl Write) -> io::Result<()> {
+    let shown: Vec<&Column> = COLUMNS
+        .iter()
+        .filter(|(_heading, _side, is_narrow, _cell)| *is_narrow || screen.width >= WIDE)
+        .collect();
+    let headings: Vec<(&str, Side)> = shown
+        .iter()
+        .map(|(heading, side, _is_narrow, _cell)| (*heading, *side))
+        .collect();
+    let mut columns = Columns::new(*screen, &headings);
+    for row in rows {
+        let cells = shown.iter().map(|(_, _, _, cell)| cell(row));
+        columns.row(&cells.collect::<Vec<String>>());
     }
+    columns.keep_whole(0);
+    columns.keep_whole(shown.len() - 1);
     columns.print(out)
 }
 
@@ -114,7 +138,7 @@ fn processor(base: &Row, screen: &Screen, out: &mut impl Write) -> io::Result<()
     let parts: Vec<String> = parts.collect();
     let total = figures.per_page_ms(figures.cpu.total);
     let text = format!(
-        "processor time of a page at the base: {total:.2} ms ({})",
+        "processor time (CPU) of a page at the base: {total:.2} ms ({})",
         parts.join(", ")
     );
     screen.paragraph(0, &text, out)
@@ -200,4 +224,33 @@ fn conclusions(report: &Report, screen: &Screen, out: &mut impl Write) -> io::Re
     let names = [HTML_FILE, CSV_FILE, JSON_FILE].join(", ");
     let text = format!("\n{names} in {}", report.machine.folder);
     screen.paragraph(0, &text, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::tests::row;
+
+    #[test]
+    fn the_table_fits_a_terminal_and_keeps_the_names_of_points_whole() {
+        let report_rows = [
+            row(None, 0, 0, &[1_234.5]),
+            row(Some(Knob::UploadsPerSecond), 1_000, 1, &[0.5]),
+            row(Some(Knob::UploadConcurrency), 256, 2, &[99.9]),
+        ];
+        for width in [80, 160] {
+            let mut text = Vec::new();
+            rows(&report_rows, &Screen::plain(width), &mut text).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            for line in text.lines() {
+                assert!(
+                    line.chars().count() <= usize::from(width),
+                    "{width}: {line}"
+                );
+            }
+            assert_eq!(text.lines().count(), 4, "{text}");
+            assert!(text.contains("step 2: upload_concurrency 256"), "{text}");
+            assert_eq!(text.contains("unknown"), width == 160, "{text}");
+        }
+    }
 }
