@@ -9,7 +9,7 @@ mod answers;
 
 use std::hint::black_box;
 
-use pagemill::actors::result_processor::index::Index;
+use pagemill::actors::result_processor::index::{Entry, Index};
 use pagemill::decide::pack::{Candidate, Limits, Packed, pack};
 use pagemill::decide::verdict::{self, Reading};
 use pagemill::domain::attempt::RawLine;
@@ -50,7 +50,7 @@ fn counted_line_parse(lines: &[String]) -> Vec<Value> {
 #[inline(never)]
 fn counted_key_join(mut index: Index, lines: &[(RecordKey, RawLine, String)]) -> usize {
     for (_, line, text) in lines {
-        index.add(*line, Some(text.as_bytes()));
+        index.add(Entry::read(*line, Some(text.as_bytes())));
     }
     let answers = lines.iter();
     answers

@@ -7,11 +7,13 @@
 
 pub mod actors;
 pub mod adapters;
+pub mod bench;
 pub mod cli;
 pub mod decide;
 pub mod demo;
 pub mod domain;
 pub mod emulator;
+pub mod meter;
 pub mod notices;
 pub mod pipeline;
 pub mod ports;

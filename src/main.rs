@@ -57,6 +57,7 @@ async fn run(cli: &Cli) -> anyhow::Result<u8> {
         Command::Run(args) => cli::run::run(&cli.common, args, out).await,
         Command::Demo(args) => cli::demo::run(&cli.common, args, out).await,
         Command::Emulator(args) => cli::emulator::run(args).await,
+        Command::Bench(args) => cli::bench::run(&cli.common, args, out).await,
         Command::Status(args) => cli::status::run(&cli.common, args, out).await,
         Command::Runs(args) => cli::runs::run(&cli.common, args, out).await,
         Command::Health(args) => cli::health::run(&cli.common, args, out).await,

@@ -4,6 +4,7 @@
 pub mod alarms;
 pub mod from_settings;
 mod manifests;
+pub mod metered;
 pub mod period_report;
 pub mod reconcile;
 mod stages;
@@ -32,6 +33,7 @@ use crate::actors::uploader::transfer::TransferOptions;
 use crate::actors::uploader::{Uploader, UploaderOptions};
 use crate::domain::ids::{RunId, ScopeToken, Sha256Hex};
 use crate::domain::layout::Layout;
+use crate::meter::Meter;
 use crate::notices;
 use crate::ports::alert_channel::AlertChannel;
 use crate::ports::batch_api::BatchApi;
@@ -91,6 +93,8 @@ pub struct Plan {
     pub begins_paused: bool,
     /// What is done beside the work; nothing when absent.
     pub upkeep: Option<upkeep::UpkeepPlan>,
+    /// What the stages cost and wait for is counted here; not at all when absent.
+    pub meter: Option<Arc<Meter>>,
 }
 
 /// The stages of a run, by address; for whoever wants to talk to one of them.
@@ -135,10 +139,13 @@ impl Stopper {
 
 /// Recovers the state and starts a run on it.
 pub async fn start(
-    world: World,
+    mut world: World,
     mut plan: Plan,
     state: Addr<StateActor>,
 ) -> Result<Running, StartError> {
+    if plan.meter.is_some() {
+        world = metered::calls(world);
+    }
     let clock = Rc::clone(&world.clock);
     recover_state(&state, &*clock).await?;
     refuse_other_keys(&state, &plan.uploader.key_fingerprint).await?;

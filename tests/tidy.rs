@@ -51,7 +51,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "adapters",
-        rooms: &["ports", "domain", "wire"],
+        rooms: &["ports", "domain", "wire", "meter"],
         crates: &[
             "async_trait",
             "bytes",
@@ -75,7 +75,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "actors/state",
-        rooms: &["domain"],
+        rooms: &["domain", "meter"],
         crates: &[
             "actix",
             "entity",
@@ -93,7 +93,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "actors",
         rooms: &[
-            "domain", "decide", "wire", "ports", "actors", "prompt", "notices",
+            "domain", "decide", "wire", "ports", "actors", "prompt", "notices", "meter",
         ],
         crates: &[
             "actix",
@@ -177,6 +177,30 @@ const ROOMS: &[Room] = &[
         name: "demo",
         rooms: &["domain"],
         crates: &["hex", "serde_json", "sha2"],
+    },
+    Room {
+        name: "bench",
+        rooms: &[
+            "actors", "adapters", "bench", "decide", "demo", "domain", "meter", "pipeline",
+            "ports", "report", "settings",
+        ],
+        crates: &[
+            "actix",
+            "anyhow",
+            "csv",
+            "serde",
+            "serde_json",
+            "sha2",
+            "tempfile",
+            "thiserror",
+            "tokio",
+            "tracing",
+        ],
+    },
+    Room {
+        name: "meter",
+        rooms: &[],
+        crates: &["rustix", "tokio"],
     },
     Room {
         name: "notices",

@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::domain::ids::Sha256Hex;
+use crate::meter::carried;
 
 /// Does the same with each of many items on the blocking pool, on as many threads; gives what came of
 /// it in the order of the items.
@@ -22,9 +23,9 @@ where
     while rest.peek().is_some() {
         let items: Vec<T> = rest.by_ref().take(share).collect();
         let work = work.clone();
-        shares.push(actix_rt::task::spawn_blocking(move || {
+        shares.push(actix_rt::task::spawn_blocking(carried(move || {
             items.into_iter().map(work).collect::<Vec<R>>()
-        }));
+        })));
     }
     for share in shares {
         done.extend(share.await.expect("the work on an item does not panic"));

@@ -25,6 +25,7 @@ use crate::domain::batch::BatchStage;
 use crate::domain::ids::{BatchId, RemoteName};
 use crate::domain::late::LateState;
 use crate::domain::time::Timestamp;
+use crate::meter::{Spot, waiting};
 use crate::notices;
 use crate::ports::batch_api::BatchApi;
 use crate::ports::clock::Clock;
@@ -247,7 +248,7 @@ impl ResultProcessor {
         self.busy.begin(batch.clone());
         self.activity.begin();
         let collection = Collection::new(Rc::clone(&self.shop), row);
-        let work = async move { collection.run().await };
+        let work = waiting(Spot::Collection, collection.run());
         ctx.spawn(work.into_actor(self).map(move |end, stage, ctx| {
             stage.busy.end(&batch);
             let again = stage

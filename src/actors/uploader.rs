@@ -19,6 +19,7 @@ use crate::decide::retry::UploadRules;
 use crate::domain::ids::{KeyFingerprint, RunId, ScopeToken};
 use crate::domain::image::{ImageFacts, ImageFault};
 use crate::domain::time::Timestamp;
+use crate::meter::{Spot, waiting};
 use crate::notices;
 use crate::ports::batch_api::BatchApi;
 use crate::ports::clock::Clock;
@@ -260,7 +261,8 @@ impl Uploader {
         let source = Rc::clone(&self.ports.source);
         let begun = self.ports.clock.now();
         let check = async move {
-            let image = source.image_to_send(&page.key).await;
+            let looking = waiting(Spot::ImageCheck, source.image_to_send(&page.key));
+            let image = waiting(Spot::UploadSlot, looking).await;
             (page, image)
         };
         ctx.spawn(

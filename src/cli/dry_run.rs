@@ -105,7 +105,11 @@ pub async fn run(
 }
 
 /// The most that this many pages can cost, where the model has a price and a limit.
-fn worst_nanos(settings: &Settings, recipe: &Recipe, pages: u64) -> anyhow::Result<Option<u64>> {
+pub(super) fn worst_nanos(
+    settings: &Settings,
+    recipe: &Recipe,
+    pages: u64,
+) -> anyhow::Result<Option<u64>> {
     let price = from_settings::price(settings, crate::adapters::system_clock::now())?;
     let input = settings.batch.tokens_per_image + recipe.prompt_template.len() as u64 / 4;
     let priced = price.as_ref().zip(settings.model.max_output_tokens());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::exit;
+use crate::bench::children::stdin_closed;
 use crate::emulator::{Emulator, EmulatorOptions, FaultProfile};
 
 #[derive(Debug, Clone, Args)]
@@ -34,6 +35,9 @@ pub struct EmulatorArgs {
     /// Seed of the faults' dice: the same seed and requests meet the same faults [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// End when standard input is closed, as it is when whoever started this ends
+    #[arg(long, hide = true)]
+    pub while_stdin_open: bool,
 }
 
 /// Reads a fault profile.
@@ -68,7 +72,14 @@ pub async fn run(args: &EmulatorArgs) -> anyhow::Result<u8> {
     }
     println!("the provider is played at {}", emulator.base_url());
     println!("point pagemill at it: api.base_url, or GOOGLE_GEMINI_BASE_URL; any key will do");
-    super::run::signal().await;
+    if args.while_stdin_open {
+        tokio::select! {
+            () = super::run::signal() => {}
+            () = stdin_closed() => {}
+        }
+    } else {
+        super::run::signal().await;
+    }
     emulator.stop().await;
     Ok(exit::DONE)
 }

@@ -11,6 +11,8 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// Finished, but pages are dead or in review.
 pub const PAGES_DEAD: u8 = 3;
+/// The budget does not allow it.
+pub const BUDGET: u8 = 4;
 /// The state is in use by another process.
 pub const IN_USE: u8 = 5;
 /// The provider is not available.

@@ -4,6 +4,7 @@ pub mod alarms;
 pub mod alerts;
 pub mod backup;
 pub mod batches;
+pub mod bench;
 pub mod completions;
 pub mod config;
 pub mod demo;
@@ -65,6 +66,7 @@ Examples:
   pagemill run --dry-run         say what a run would do; opens no socket
   pagemill run --limit 20        try it on twenty pages
   pagemill run                   work until nothing is left to do
+  pagemill bench                 how fast is it here, and what limits it?
   pagemill pause                 send nothing more until resumed
   # watch
   pagemill status                how far it is, and what keeps it; beside a run
@@ -84,8 +86,8 @@ Examples:
   pagemill backup --keep 30d     copy the database, also beside a run
 
 Exit codes: 0 all done; 1 failed; 2 usage; 3 finished, but pages are dead or in
-review; 5 state is in use by another process; 69 provider unavailable; 75
-stopped with work left (start again); 78 configuration.")]
+review; 4 the budget is too small; 5 state is in use by another process; 69
+provider unavailable; 75 stopped with work left (start again); 78 configuration.")]
 pub struct Cli {
     #[command(flatten)]
     pub common: Common,
@@ -122,6 +124,8 @@ pub enum Command {
     Doctor(doctor::DoctorArgs),
     /// Play the provider: Files and Batch API on loopback, to rehearse a configuration for nothing
     Emulator(emulator::EmulatorArgs),
+    /// Measure how fast this machine and these settings are, and what to change first
+    Bench(bench::BenchArgs),
     /// Work until no batch is live and nothing is runnable, then exit
     Run(run::RunArgs),
     /// Upload and submit nothing until it is resumed; what was sent is collected

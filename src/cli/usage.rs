@@ -55,6 +55,9 @@ const WORDS: &[(&str, &str)] = &[
     ("new", "init"),
     ("setup", "init"),
     ("mock", "emulator"),
+    ("benchmark", "bench"),
+    ("tune", "bench"),
+    ("perf", "bench"),
     ("completion", "completions"),
     ("manual", "man"),
     ("state", "backup"),
@@ -90,6 +93,7 @@ pub fn without_configuration(cli: &Cli) -> Option<String> {
         cli.command,
         Command::Demo(_)
             | Command::Emulator(_)
+            | Command::Bench(_)
             | Command::Init(_)
             | Command::Completions(_)
             | Command::Man(_)

@@ -5,8 +5,10 @@
 
 pub mod alert;
 pub mod backups;
+pub mod bottleneck;
 pub mod brake;
 pub mod cadence;
+pub mod capacity;
 pub mod cost;
 pub mod doctor;
 pub mod estimate;
@@ -22,4 +24,6 @@ pub mod retry;
 pub mod scan;
 pub mod steps;
 pub mod storage;
+pub mod suggest;
+pub mod tuning;
 pub mod verdict;

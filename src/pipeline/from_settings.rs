@@ -228,6 +228,7 @@ impl Plan {
             },
             begins_paused: !settings.execution.recovers_by_itself,
             upkeep: Some(upkeep(settings)),
+            meter: None,
             recipe,
         })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 
+use super::metered::{create, start};
 use super::{Plan, StageAddresses, World, alarms, report_facts};
 use crate::actors::activity::Root;
 use crate::actors::batch_submitter::{
@@ -21,6 +22,7 @@ use crate::actors::state::StateActor;
 use crate::actors::uploader::transfer::Transfer;
 use crate::actors::uploader::{Uploader, UploaderPeers, UploaderPorts};
 use crate::actors::wish::WishDesk;
+use crate::meter::Stage;
 use crate::report;
 
 /// Starts the stages last to first, so that each is given the addresses it needs at birth. The
@@ -40,7 +42,7 @@ pub(super) fn start_stages(
     ));
     let alerter = alarms::start_alerter(&world, &plan, state);
     let mut others = None;
-    let uploader = Uploader::create(|ctx| {
+    let uploader = create(plan.meter.as_ref(), Stage::Uploader, |ctx| {
         let uploader = ctx.address();
         let scanner = start_scanner(&world, &plan, state, conductor, root, &uploader);
         let processor = start_processor(&world, &plan, state, root, &scanner, &uploader);
@@ -115,7 +117,8 @@ fn start_scanner(
         done: conductor.clone().recipient(),
     };
     let (source, clock) = (Rc::clone(&world.source), Rc::clone(&world.clock));
-    Scanner::new(plan.scanner.clone(), peers, root.clone(), source, clock).start()
+    let scanner = Scanner::new(plan.scanner.clone(), peers, root.clone(), source, clock);
+    start(plan.meter.as_ref(), Stage::Scanner, scanner)
 }
 
 fn start_processor(
@@ -140,15 +143,15 @@ fn start_processor(
     };
     let validator = Arc::clone(&plan.validator);
     let report = Rc::new(|facts: &ReportFacts| report::batch::markdown(&report_facts(facts)));
-    ResultProcessor::new(
+    let processor = ResultProcessor::new(
         plan.processor.clone(),
         peers,
         root.clone(),
         ports,
         validator,
         report,
-    )
-    .start()
+    );
+    start(plan.meter.as_ref(), Stage::ResultProcessor, processor)
 }
 
 fn start_poller(
@@ -166,15 +169,15 @@ fn start_poller(
     };
     let (batches, clock) = (Rc::clone(&world.batches), Rc::clone(&world.clock));
     let entropy = Rc::clone(&world.entropy);
-    Poller::new(
+    let poller = Poller::new(
         plan.poller.clone(),
         peers,
         root.clone(),
         batches,
         clock,
         entropy,
-    )
-    .start()
+    );
+    start(plan.meter.as_ref(), Stage::Poller, poller)
 }
 
 fn start_submitter(
@@ -205,7 +208,8 @@ fn start_submitter(
         plan.chained,
         plan.prices.clone(),
     );
-    BatchSubmitter::new(plan.submitter.clone(), peers, root.clone(), ports, writer).start()
+    let submitter = BatchSubmitter::new(plan.submitter.clone(), peers, root.clone(), ports, writer);
+    start(plan.meter.as_ref(), Stage::BatchSubmitter, submitter)
 }
 
 impl StageAddresses {

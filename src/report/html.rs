@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use super::document::{Body, Document, Figure, Section, Table, Value};
 
-const STYLE: &str = include_str!("report.css");
+/// How reports look: light, dark and on paper.
+pub(crate) const STYLE: &str = include_str!("report.css");
 
 /// Rows of a table that fit a phone only when each becomes a card.
 const WIDE_TEXTS: &[&str] = &["failed_pages", "refused_pages"];
@@ -48,13 +49,13 @@ pub fn render(document: &Document) -> String {
 }
 
 /// Adds a line. Writing to a string cannot fail; the result is of no interest.
-fn add(text: &mut String, words: std::fmt::Arguments<'_>) {
+pub(crate) fn add(text: &mut String, words: std::fmt::Arguments<'_>) {
     let _always = text.write_fmt(words);
     text.push('\n');
 }
 
 /// Text that is nothing but text, in elements and in quoted attributes.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

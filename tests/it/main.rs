@@ -9,6 +9,7 @@ mod desk_failures;
 mod disk;
 mod field_notes;
 mod kit;
+mod metered;
 mod order_desk;
 mod orders;
 mod pipeline;

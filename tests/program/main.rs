@@ -12,6 +12,7 @@
 
 mod alerts;
 mod backup;
+mod bench;
 mod books;
 mod cli;
 mod disk;

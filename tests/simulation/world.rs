@@ -224,6 +224,7 @@ fn plan(settings: &Settings, layout: &Layout) -> Plan {
             low_priority_max: Some(Duration::from_secs(24 * 3600)),
         },
         begins_paused: false,
+        meter: None,
         upkeep: None,
         run: run.clone(),
         run_label: None,

@@ -16,6 +16,7 @@ use crate::domain::attempt::FailureDetail;
 use crate::domain::failure::ErrorType;
 use crate::domain::ids::{BatchId, RecipeHash, RecordKey, Sha256Hex};
 use crate::domain::layout::Layout;
+use crate::meter::carried;
 use crate::notices;
 use crate::ports::page_source::{PageSource, SourceError};
 use crate::prompt::Recipe;
@@ -407,12 +408,12 @@ impl LineWriter {
         let recipe = Arc::clone(&self.recipe);
         let names = self.layout.names().to_vec();
         let count = materials.len();
-        let rendered = actix_rt::task::spawn_blocking(move || {
+        let rendered = actix_rt::task::spawn_blocking(carried(move || {
             materials
                 .into_iter()
                 .map(|material| material.and_then(|material| render(&recipe, &names, material)))
                 .collect::<Vec<_>>()
-        });
+        }));
         rendered.await.unwrap_or_else(|lost| {
             let failure = not_packed(ErrorType::Validation, &format!("rendering ended: {lost}"));
             (0..count).map(|_| Err(failure.clone())).collect()

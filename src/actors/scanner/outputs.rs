@@ -11,6 +11,7 @@ use crate::actors::blocking;
 use crate::actors::state::messages::{AdoptedOutput, OddityRow};
 use crate::domain::ids::{RecordKey, Sha256Hex};
 use crate::domain::page::{PageEvent, RequeueCause};
+use crate::meter::carried;
 use crate::notices;
 use crate::ports::page_source::SourceError;
 
@@ -99,14 +100,14 @@ impl Look {
             Err(error) => return Ok(Err(error.to_string())),
         };
         let validator = Arc::clone(&self.options.validator);
-        let judged = actix_rt::task::spawn_blocking(move || {
+        let judged = actix_rt::task::spawn_blocking(carried(move || {
             let value: serde_json::Value =
                 serde_json::from_slice(&text).map_err(|error| format!("not JSON: {error}"))?;
             validator
                 .check(&value)
                 .map_err(|faults| faults.join("; "))?;
             Ok((blocking::sha256(&text), text.len() as u64))
-        });
+        }));
         Ok(judged
             .await
             .unwrap_or_else(|lost| Err(format!("the check did not end: {lost}"))))

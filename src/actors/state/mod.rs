@@ -29,6 +29,7 @@ pub mod read;
 pub mod replace;
 pub mod rows;
 pub mod selection;
+pub mod timeline;
 pub mod upkeep;
 pub mod whereabouts;
 
@@ -62,6 +63,7 @@ mod uploads;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::wrap_future;
@@ -72,7 +74,8 @@ use tokio::sync::{mpsc, oneshot};
 use self::disk::DiskPatience;
 use self::messages::{Close, StateError, StateResult};
 use self::open::{OpenError, StateOptions, Store};
-use self::slow::SlowLog;
+use self::slow::{COMMIT, SlowLog};
+use crate::meter::database::Book;
 
 /// The most messages that share one transaction.
 const GROUP_MESSAGES_MAX: usize = 256;
@@ -82,6 +85,7 @@ pub struct StateActor {
     queue: mpsc::UnboundedSender<Box<dyn Job>>,
     /// What is to be started with the actor; taken by the start.
     idle: Option<(Engine, mpsc::UnboundedReceiver<Box<dyn Job>>)>,
+    meter: Option<Arc<Book>>,
 }
 
 impl StateActor {
@@ -100,6 +104,7 @@ impl StateActor {
         Ok(StateActor {
             queue,
             idle: Some((engine, jobs)),
+            meter: None,
         })
     }
 
@@ -111,12 +116,24 @@ impl StateActor {
         self
     }
 
+    /// Counts what the database does; to be called before the start.
+    pub fn metered(mut self, meter: Arc<Book>) -> Self {
+        if let Some((engine, _jobs)) = &mut self.idle {
+            engine.slow.meter = Some(Arc::clone(&meter));
+        }
+        self.meter = Some(meter);
+        self
+    }
+
     fn enqueue<R: 'static>(
         &self,
         job: impl FnOnce(oneshot::Sender<StateResult<R>>) -> Box<dyn Job>,
     ) -> ResponseFuture<StateResult<R>> {
         let (reply, answer) = oneshot::channel();
         // The loop lives as long as this actor; when it is gone, so is the state.
+        if let Some(meter) = &self.meter {
+            meter.queued();
+        }
         let queued = self.queue.send(job(reply));
         Box::pin(async move {
             if queued.is_err() {
@@ -371,6 +388,7 @@ impl Engine {
     async fn serve(mut self, mut jobs: mpsc::UnboundedReceiver<Box<dyn Job>>) {
         let mut queued = Vec::with_capacity(GROUP_MESSAGES_MAX);
         while jobs.recv_many(&mut queued, GROUP_MESSAGES_MAX).await > 0 {
+            self.slow.taken(queued.len(), jobs.len());
             let mut group = Vec::with_capacity(queued.len());
             for job in queued.drain(..) {
                 if job.kind() == Kind::Close {
@@ -386,7 +404,10 @@ impl Engine {
 
     async fn close(&mut self, job: Box<dyn Job>) {
         let failure = match self.store.take() {
-            Some(store) => store.close().await.err(),
+            Some(store) => {
+                self.slow.closing(store.connection()).await;
+                store.close().await.err()
+            }
             None => Some(StateError::Closed),
         };
         job.answer(failure);
@@ -456,6 +477,7 @@ async fn transact(
     } else {
         SqliteTransactionMode::Deferred
     };
+    let begun = slow.start();
     let options = TransactionOptions {
         sqlite_transaction_mode: Some(mode),
         ..TransactionOptions::default()
@@ -476,6 +498,7 @@ async fn transact(
     }
     let started = slow.start();
     transaction.commit().await?;
-    slow.stop(started, "commit", messages);
+    slow.stop(started, COMMIT, messages);
+    slow.transacted(begun, messages, writes);
     Ok(())
 }

@@ -12,6 +12,7 @@ use crate::domain::failure::ErrorType;
 use crate::domain::ids::RecordKey;
 use crate::domain::image::{ImageFacts, ImageFault};
 use crate::domain::page::{PageEvent, StoredImage};
+use crate::meter::{Spot, waiting};
 use crate::ports::clock::Clock;
 use crate::ports::file_api::Upload;
 
@@ -22,7 +23,7 @@ pub async fn send(
     state: &Addr<StateActor>,
     clock: &dyn Clock,
 ) -> Result<Result<StoredFile, TransferError>, StateError> {
-    let sent = transfer.send(upload).await;
+    let sent = waiting(Spot::UploadSlot, transfer.send(upload)).await;
     if let Err(failed) = &sent {
         brake::heed(state, &failed.last, clock.now()).await?;
     }

@@ -14,6 +14,7 @@ use crate::decide::{cadence, retry};
 use crate::domain::failure::{ApiError, Effect, Next};
 use crate::domain::ids::{KeyFingerprint, RemoteName};
 use crate::domain::remote::{RemoteFile, RemoteFileState};
+use crate::meter::{Spot, waiting};
 use crate::ports::clock::Clock;
 use crate::ports::file_api::{FileApi, Upload};
 
@@ -64,6 +65,13 @@ pub struct Transfer {
 struct Gate {
     line: tokio::sync::Mutex<()>,
     limiter: DefaultDirectRateLimiter,
+}
+
+impl Gate {
+    async fn pass(&self) {
+        let _turn = self.line.lock().await;
+        self.limiter.until_ready().await;
+    }
 }
 
 impl Transfer {
@@ -128,8 +136,7 @@ impl Transfer {
         orphan: &RefCell<Option<RemoteName>>,
     ) -> Result<StoredFile, ApiError> {
         if let Some(gate) = &self.gate {
-            let _turn = gate.line.lock().await;
-            gate.limiter.until_ready().await;
+            waiting(Spot::UploadGate, gate.pass()).await;
         }
         let uploaded = match self.files.upload(upload).await {
             Ok(file) => file,

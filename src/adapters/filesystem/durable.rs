@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use crate::meter::carried;
 use crate::ports::page_source::SourceError;
 
 /// An error about a path.
@@ -67,7 +68,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
 ) -> Result<T, SourceError> {
-    match tokio::task::spawn_blocking(work).await {
+    match tokio::task::spawn_blocking(carried(work)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(refusal(path, "the work on the file was cut off")),
     }

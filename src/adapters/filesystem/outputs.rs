@@ -12,6 +12,7 @@ use super::inside::prepare;
 use super::leftovers::{Swept, sweep_outputs};
 use super::source::FilesystemOptions;
 use crate::domain::ids::{RecordKey, Sha256Hex};
+use crate::meter::carried;
 use crate::ports::page_source::SourceError;
 use crate::ports::result_sink::Written;
 
@@ -100,7 +101,7 @@ pub(super) fn in_parallel<T: Send>(
         (0..count).map(|_| Mutex::new(None)).collect();
     std::thread::scope(|scope| {
         for _thread in 0..threads {
-            scope.spawn(|| {
+            scope.spawn(carried(|| {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(slot) = slots.get(at) else { break };
@@ -109,7 +110,7 @@ pub(super) fn in_parallel<T: Send>(
                         *slot = Some(outcome);
                     }
                 }
-            });
+            }));
         }
     });
     slots

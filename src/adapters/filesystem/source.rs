@@ -16,6 +16,7 @@ use crate::domain::ids::RecordKey;
 use crate::domain::image::{ImageFacts, ImageFault};
 use crate::domain::layout::Layout;
 use crate::domain::time::Timestamp;
+use crate::meter::carried;
 use crate::ports::page_source::{BookStamps, Content, PageSource, Scope, SourceError, Walk};
 
 /// The longest label or output that is read, in bytes.
@@ -154,14 +155,14 @@ impl PageSource for Filesystem {
         let options = Arc::clone(&self.options);
         let key = key.clone();
         let root = options.image_dir.display().to_string();
-        tokio::task::spawn_blocking(move || {
+        tokio::task::spawn_blocking(carried(move || {
             image::find_and_check(
                 &options.image_dir,
                 &options.layout,
                 &key,
                 options.image_bytes_max,
             )
-        })
+        }))
         .await
         .unwrap_or_else(|_| {
             Err(ImageFault::Disk {

@@ -20,6 +20,7 @@ use super::outputs::in_parallel;
 use super::source::FilesystemOptions;
 use super::walk_book;
 use crate::domain::layout::Layout;
+use crate::meter::carried;
 use crate::ports::page_source::{
     BookStamps, Found, LevelFilter, Oddity, OddityKind, Scope, SourceError, Walk,
 };
@@ -56,7 +57,7 @@ pub(super) async fn start(
     })
     .await?;
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
-    tokio::task::spawn_blocking(move || {
+    tokio::task::spawn_blocking(carried(move || {
         let mut walker = Walker {
             options: &options,
             scope: &scope,
@@ -72,7 +73,7 @@ pub(super) async fn start(
             .folder(&mut Vec::new(), &mut vec![real])
             .and_then(|()| walker.list_waiting())
             .and_then(|()| walker.send());
-    });
+    }));
     Ok(Box::new(Chunks(receiver)))
 }
 

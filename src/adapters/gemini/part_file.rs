@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::fault;
 use crate::domain::failure::ApiError;
 use crate::domain::ids::Sha256Hex;
+use crate::meter::carried;
 use crate::ports::file_api::Collected;
 use crate::wire::error::Call;
 
@@ -123,7 +124,7 @@ pub(super) async fn on_disk<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, ApiError> {
-    match tokio::task::spawn_blocking(work).await {
+    match tokio::task::spawn_blocking(carried(work)).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(fault::local(call, path, &error.to_string())),
         Err(_) => Err(fault::local(call, path, "the work on the file was cut off")),

@@ -449,6 +449,7 @@ fn plan(tree: &MemoryTree) -> Plan {
             low_priority_max: Some(Duration::from_secs(24 * 3600)),
         },
         begins_paused: false,
+        meter: None,
         upkeep: None,
         run: run.clone(),
         run_label: None,

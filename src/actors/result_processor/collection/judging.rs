@@ -19,6 +19,7 @@ use crate::actors::state::messages::Member;
 use crate::domain::attempt::{AnswerFacts, Outcome, Verdict};
 use crate::domain::ids::RecordKey;
 use crate::domain::page::PageStage;
+use crate::meter::{self, Spot};
 use crate::ports::result_sink::RawReader;
 
 /// Runs of answers that are written or recorded at a time, while the next one is judged. Each holds up to
@@ -81,8 +82,8 @@ impl Collection {
                 Ok(None) => None,
                 Ok(Some(lines)) => {
                     let (validator, rules) = (&self.shop.validator, &self.shop.options.rules);
-                    let judged =
-                        judge::judge_lines(lines, Arc::clone(validator), rules.clone()).await;
+                    let judging = judge::judge_lines(lines, Arc::clone(validator), rules.clone());
+                    let judged = meter::waiting(Spot::Judge, judging).await;
                     Some((Ok(judged), Some(reader)))
                 }
                 Err(error) => Some((Err(CollectionError::from(error)), None)),
@@ -144,7 +145,8 @@ impl Collection {
                 }
             }
         }
-        let written = self.shop.ports.sink.write_outputs(outputs).await;
+        let writing = self.shop.ports.sink.write_outputs(outputs);
+        let written = meter::waiting(Spot::WriteOutputs, writing).await;
         let mut disk_fault = None;
         for ((key, facts), written) in waiting.into_iter().zip(written) {
             match written {
