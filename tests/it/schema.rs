@@ -446,7 +446,7 @@ async fn no_recurring_question_scans_the_pages() {
             assert!(!step.contains("AUTOMATIC"), "{name}:\n{plan}");
         }
         // What is being uploaded or judged is read itself, and limited.
-        let reads_few = *name == "most urgent";
+        let reads_few = name == "most urgent";
         let is_partial = reads_few
             || !plan.contains("pages_stage")
             || plan.contains("COVERING INDEX pages_stage");
