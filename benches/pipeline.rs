@@ -1,44 +1,55 @@
-//! The whole pipeline over pages that stand alone, against the emulator in this process, which
+//! The whole pipeline over pages that stand alone, against the emulator in a process of its own, which
 //! takes no time to "think": pages a second from the scan to the last deletion. And uploads alone.
 //!
-//! The floor is a program without a state: the same client, the same requests, the same durable
+//! The floor is a program without a state: bare uploads, the same other requests, the same durable
 //! files, in a plain loop over batches. It cannot be stopped and started again, retries nothing and
-//! judges nothing; what the pipeline takes beyond it is the price of that. Server and client share
-//! the machine, in the floor as in the pipeline.
+//! judges nothing, and neither walks a tree nor writes a row; what the pipeline takes beyond it is the
+//! price of that. Server and client share the machine, in the floor as in the pipeline, but the
+//! processor time is that of the client alone.
 
 #[path = "kit/bare.rs"]
 mod bare;
+#[path = "kit/provider.rs"]
+mod provider;
+#[path = "kit/race.rs"]
+mod race;
 #[path = "kit/size.rs"]
 mod size;
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::Actor;
 use bare::BareLine;
-use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group};
 use futures_util::StreamExt;
 use futures_util::stream;
 use pagemill::actors::conductor::RunEnd;
 use pagemill::actors::state::StateActor;
 use pagemill::actors::state::messages::Summarize;
 use pagemill::actors::state::open::StateOptions;
+use pagemill::adapters::filesystem::{Filesystem, FilesystemOptions};
 use pagemill::adapters::gemini::{CHUNK_BYTES, GeminiClient, GeminiOptions, SecretText};
 use pagemill::adapters::system_clock;
 use pagemill::demo::dataset;
-use pagemill::domain::ids::{RemoteName, Sha256Hex};
+use pagemill::domain::ids::{RecordKey, RemoteName, Sha256Hex};
+use pagemill::domain::layout::Layout;
 use pagemill::domain::page::PageStage;
 use pagemill::domain::remote::{RemoteFile, RemoteOutput};
-use pagemill::emulator::{Emulator, EmulatorOptions};
 use pagemill::pipeline::from_settings::{self, RunRequest};
 use pagemill::pipeline::{self, Plan};
 use pagemill::ports::batch_api::BatchApi;
 use pagemill::ports::file_api::{FileApi, Upload};
+use pagemill::ports::page_source::PageSource;
 use pagemill::settings::{self, Settings, Sources};
+use pagemill::wire::file;
 use pagemill::wire::request::{self, LineParts};
+use provider::Provider;
+use race::{Took, race};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -68,11 +79,12 @@ struct Page {
 struct Project {
     folder: TempDir,
     pages: Vec<Page>,
-    image_sha256: Sha256Hex,
+    image: Vec<u8>,
 }
 
 impl Project {
-    fn new(count: u32) -> Self {
+    /// Pages with an image of at least so many bytes, each of them the same file under another name.
+    fn new(count: u32, image_bytes: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         dataset::create(&folder.path().join("demo")).unwrap();
         let pages: Vec<Page> = (0..count)
@@ -84,19 +96,29 @@ impl Project {
                 }
             })
             .collect();
+        // What stands behind the end of a JPEG does no harm.
+        let mut image = IMAGE.to_vec();
+        image.resize(image_bytes.max(image.len()), 0);
         let project = Project {
             folder,
             pages,
-            image_sha256: Sha256Hex::new(hex::encode(Sha256::digest(IMAGE))),
+            image,
         };
-        for page in &project.pages {
+        let one = project.folder.path().join("one.jpg");
+        fs::write(&one, &project.image).unwrap();
+        for (at, page) in project.pages.iter().enumerate() {
             let label = project.path("labels", page, "json");
             let image = project.image(page);
             for path in [&label, &image] {
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
             }
             fs::write(label, LABEL).unwrap();
-            fs::write(image, IMAGE).unwrap();
+            // A file may have some 65,000 names.
+            let one = one.with_file_name(format!("one-{}.jpg", at / 10_000));
+            if at % 10_000 == 0 {
+                fs::write(&one, &project.image).unwrap();
+            }
+            fs::hard_link(one, image).unwrap();
         }
         project
     }
@@ -110,15 +132,19 @@ impl Project {
         self.path("images", page, "jpg")
     }
 
-    fn upload(&self, page: &Page) -> Upload {
-        Upload {
-            display_name: format!("bench-{}", page.key.len()),
-            mime: "image/jpeg".to_owned(),
-            path: self.image(page),
-            bytes: IMAGE.len() as u64,
-            sha256: self.image_sha256.clone(),
-            content: None,
-        }
+    fn files(&self) -> Filesystem {
+        let folder = self.folder.path();
+        Filesystem::new(FilesystemOptions {
+            label_dir: folder.join("labels"),
+            image_dir: folder.join("images"),
+            output_dir: folder.join("outputs"),
+            work_dir: folder.join("work"),
+            layout: Layout::parse("{state}/{school}/{year}/{page}").unwrap(),
+            image_bytes_max: 20 << 20,
+            line_bytes_max: 1 << 20,
+            writers: WRITERS,
+            free_bytes_min: 0,
+        })
     }
 
     /// A folder for what one run leaves behind.
@@ -126,7 +152,7 @@ impl Project {
         TempDir::new_in(self.folder.path()).unwrap()
     }
 
-    fn settings(&self, emulator: &Emulator, scratch: &Path) -> Settings {
+    fn settings(&self, provider: &Provider, scratch: &Path) -> Settings {
         let demo = self.folder.path().join("demo");
         let at = |path: &Path| format!("'{}'", path.display());
         let flags = [
@@ -150,7 +176,7 @@ impl Project {
             file: Some(demo.join("pagemill.yaml")),
             env: [
                 ("GEMINI_API_KEY".to_owned(), KEY.to_owned()),
-                ("GOOGLE_GEMINI_BASE_URL".to_owned(), emulator.base_url()),
+                ("GOOGLE_GEMINI_BASE_URL".to_owned(), provider.base_url()),
             ]
             .into(),
             flags: flags
@@ -163,13 +189,9 @@ impl Project {
     }
 }
 
-async fn emulator() -> Emulator {
-    Emulator::start(EmulatorOptions::default()).await.unwrap()
-}
-
-fn client(emulator: &Emulator) -> GeminiClient {
+fn client(provider: &Provider) -> GeminiClient {
     GeminiClient::new(GeminiOptions {
-        base_url: emulator.base_url(),
+        base_url: provider.base_url(),
         version: "v1beta".to_owned(),
         api_key: SecretText::new(KEY),
         connect_timeout: Duration::from_secs(10),
@@ -183,9 +205,9 @@ fn client(emulator: &Emulator) -> GeminiClient {
 
 /// One run of the real pipeline, from its start to its end.
 async fn run(project: &Project) -> Duration {
-    let emulator = emulator().await;
+    let provider = Provider::start();
     let scratch = project.scratch();
-    let settings = project.settings(&emulator, scratch.path());
+    let settings = project.settings(&provider, scratch.path());
     let mut plan = Plan::from_settings(&settings, RunRequest::default()).unwrap();
     plan.conductor.beat = BEAT;
     plan.poller.interval = BEAT;
@@ -216,7 +238,6 @@ async fn run(project: &Project) -> Duration {
         .find(|(stage, _)| *stage == PageStage::Completed)
         .map_or(0, |(_, count)| *count);
     assert_eq!(completed, project.pages.len() as u64);
-    emulator.stop().await;
     took
 }
 
@@ -229,15 +250,17 @@ struct Question {
 
 /// The same work by hand.
 async fn by_hand(project: &Project, question: &Question) -> Duration {
-    let emulator = emulator().await;
-    let client = client(&emulator);
+    let provider = Provider::start();
+    let client = client(&provider);
+    let bare = reqwest::Client::new();
+    let start = format!("{}/upload/v1beta/files", provider.base_url());
     let scratch = project.scratch();
     let since = Instant::now();
     for (number, pages) in project.pages.chunks(BATCH_PAGES).enumerate() {
         let images: Vec<(&Page, RemoteFile)> = stream::iter(pages)
             .map(|page| {
-                let client = &client;
-                async move { (page, client.upload(&project.upload(page)).await.unwrap()) }
+                let sent = bare_upload(&bare, &start, project.image(page));
+                async move { (page, sent.await) }
             })
             .buffer_unordered(CONCURRENCY)
             .collect()
@@ -257,9 +280,7 @@ async fn by_hand(project: &Project, question: &Question) -> Duration {
             .for_each(|deleted| async { deleted.unwrap() })
             .await;
     }
-    let took = since.elapsed();
-    emulator.stop().await;
-    took
+    since.elapsed()
 }
 
 /// Writes the lines file durably and uploads it.
@@ -346,43 +367,72 @@ fn write_outputs(raw: &Path, outputs: &Path) -> usize {
     lines.len()
 }
 
-/// Uploads by the client of the pipeline: read, checked against the hash, sent, answer checked.
-async fn uploads(project: &Project) -> Duration {
-    let emulator = emulator().await;
-    let client = client(&emulator);
+/// How much of what the Uploader does comes before an upload.
+#[derive(Clone, Copy)]
+enum Before {
+    /// The file is read, as the floor does.
+    Read,
+    /// The image is found, read, checked and hashed.
+    Check,
+}
+
+/// Uploads by the client of the pipeline, which checks every answer.
+async fn uploads(project: &Project, before: Before) -> Duration {
+    let provider = Provider::start();
+    let client = client(&provider);
+    let files = project.files();
+    let sha256 = Sha256Hex::new(hex::encode(Sha256::digest(&project.image)));
     let since = Instant::now();
     stream::iter(&project.pages)
         .map(|page| {
-            let client = &client;
-            async move { client.upload(&project.upload(page)).await }
+            let (client, files, sha256) = (&client, &files, &sha256);
+            async move {
+                let (path, sha256, content) = match before {
+                    Before::Read => {
+                        let path = project.image(page);
+                        let content = Some(Arc::new(fs::read(&path).unwrap()));
+                        (path, sha256.clone(), content)
+                    }
+                    Before::Check => {
+                        let key = RecordKey::from(page.key.as_str());
+                        let (path, facts, content) = files.image_to_send(&key).await.unwrap();
+                        (path, facts.sha256, content)
+                    }
+                };
+                let upload = Upload {
+                    display_name: format!("bench-{}", page.key.len()),
+                    mime: "image/jpeg".to_owned(),
+                    path,
+                    bytes: project.image.len() as u64,
+                    sha256,
+                    content,
+                };
+                client.upload(&upload).await
+            }
         })
         .buffer_unordered(CONCURRENCY)
         .for_each(|uploaded| async {
             uploaded.unwrap();
         })
         .await;
-    let took = since.elapsed();
-    emulator.stop().await;
-    took
+    since.elapsed()
 }
 
-/// Uploads by reqwest alone: read, start, send, throw the answer away.
+/// Uploads by reqwest alone: read, start, send, read the answer.
 async fn bare_uploads(project: &Project) -> Duration {
-    let emulator = emulator().await;
+    let provider = Provider::start();
     let client = reqwest::Client::new();
-    let start = format!("{}/upload/v1beta/files", emulator.base_url());
+    let start = format!("{}/upload/v1beta/files", provider.base_url());
     let since = Instant::now();
     stream::iter(&project.pages)
         .map(|page| bare_upload(&client, &start, project.image(page)))
         .buffer_unordered(CONCURRENCY)
-        .for_each(|()| async {})
+        .for_each(|_file| async {})
         .await;
-    let took = since.elapsed();
-    emulator.stop().await;
-    took
+    since.elapsed()
 }
 
-async fn bare_upload(client: &reqwest::Client, start: &str, image: PathBuf) {
+async fn bare_upload(client: &reqwest::Client, start: &str, image: PathBuf) -> RemoteFile {
     let image = fs::read(image).unwrap();
     let begun = client
         .post(start)
@@ -414,23 +464,58 @@ async fn bare_upload(client: &reqwest::Client, start: &str, image: PathBuf) {
         .unwrap()
         .error_for_status()
         .unwrap();
-    sent.bytes().await.unwrap();
+    file::file(&sent.bytes().await.unwrap()).unwrap()
 }
 
-fn running(criterion: &mut Criterion) {
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .expect("nothing else installs one in this program");
-    let system = actix::System::new();
-    let project = Project::new(size::size("PAGEMILL_BENCH_PAGES", 500));
-    let question = Question {
+/// What the floor asks about every page.
+fn question() -> Question {
+    Question {
         prompt: include_str!("../assets/demo/prompts/v1.jinja").to_owned(),
         config: json!({"temperature": 0.1, "maxOutputTokens": 16384}),
         schema: json!({
             "type": "OBJECT",
             "properties": {"title": {"type": "STRING"}, "text": {"type": "STRING"}},
         }),
-    };
+    }
+}
+
+/// Pages and bytes of an image that are asked for.
+fn project() -> Project {
+    let bytes = size::size("PAGEMILL_BENCH_IMAGE_BYTES", 38_000);
+    Project::new(size::size("PAGEMILL_BENCH_PAGES", 500), bytes as usize)
+}
+
+/// The races at the size that is asked for: uploads, and the whole pipeline.
+fn racing(rounds: usize) {
+    let system = actix::System::new();
+    let project = project();
+    let question = question();
+    let items = project.pages.len() as u64;
+    let bare = || Took::of(|| system.block_on(bare_uploads(&project)));
+    for (name, before) in [
+        ("uploads, read and sent by the client", Before::Read),
+        (
+            "uploads, found, checked, hashed and sent by the client",
+            Before::Check,
+        ),
+    ] {
+        race(name, items, rounds, bare, || {
+            Took::of(|| system.block_on(uploads(&project, before)))
+        });
+    }
+    race(
+        "pipeline, the whole against a plain loop without walk, rows or checks",
+        items,
+        rounds,
+        || Took::of(|| system.block_on(by_hand(&project, &question))),
+        || Took::of(|| system.block_on(run(&project))),
+    );
+}
+
+fn running(criterion: &mut Criterion) {
+    let system = actix::System::new();
+    let project = project();
+    let question = question();
     macro_rules! bench {
         ($group:ident, $name:literal, $once:expr) => {
             $group.bench_function($name, |bencher| {
@@ -451,7 +536,8 @@ fn running(criterion: &mut Criterion) {
     group.sampling_mode(SamplingMode::Flat);
     group.throughput(elements.clone());
     bench!(group, "floor: reqwest", bare_uploads(&project));
-    bench!(group, "client", uploads(&project));
+    bench!(group, "client", uploads(&project, Before::Read));
+    bench!(group, "check and client", uploads(&project, Before::Check));
     group.finish();
     let mut group = criterion.benchmark_group("pipeline");
     group.sampling_mode(SamplingMode::Flat);
@@ -469,4 +555,16 @@ criterion_group! {
         .measurement_time(Duration::from_secs(2));
     targets = running
 }
-criterion_main!(benches);
+
+fn main() {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .expect("nothing else installs one in this program");
+    match race::rounds() {
+        Some(rounds) => racing(rounds),
+        None => {
+            benches();
+            Criterion::default().configure_from_args().final_summary();
+        }
+    }
+}
