@@ -55,6 +55,8 @@ pub enum SweepFault {
 #[derive(Debug, Default)]
 pub struct Findings {
     pub rows: Vec<Row>,
+    /// The runs of each row.
+    pub runs: Vec<Vec<Measured>>,
     /// What made runs faster, each after the ones before it.
     pub tuned: Vec<Tuned>,
     /// Whether every point was measured.
@@ -266,7 +268,14 @@ pub async fn run(
     for planned in &plan.points {
         measure(bench, plan, planned, 0, findings, &mut runs, tell).await?;
     }
-    while let Some((base, step)) = next_step(plan, findings) {
+    loop {
+        // One lucky run makes no suggestion.
+        while let Some(place) = unsure(plan, findings) {
+            again(bench, plan, place, findings, &mut runs, tell).await?;
+        }
+        let Some((base, step)) = next_step(plan, findings) else {
+            break;
+        };
         let left = tunable(plan, findings);
         for planned in star(&base, &plan.values, &left).into_iter().skip(1) {
             measure(bench, plan, &planned, step, findings, &mut runs, tell).await?;
@@ -293,6 +302,32 @@ async fn measure(
     if let Some(row) = Row::new(planned.point, planned.varied, step, &measured) {
         tell(&row, *runs);
         findings.rows.push(row);
+        findings.runs.push(measured);
+    }
+    Ok(())
+}
+
+/// Measures a point as often as the base.
+async fn again(
+    bench: &mut Bench<'_>,
+    plan: &SweepPlan,
+    place: usize,
+    findings: &mut Findings,
+    runs: &mut u64,
+    tell: &mut impl FnMut(&Row, u64),
+) -> Result<(), SweepFault> {
+    let (point, varied, step) = {
+        let row = &findings.rows[place];
+        (row.point, row.varied, row.step)
+    };
+    while (findings.runs[place].len() as u64) < plan.base_runs_min {
+        let measured = bench.measure(&point).await?;
+        findings.runs[place].push(measured);
+        *runs += 1;
+    }
+    if let Some(row) = Row::new(point, varied, step, &findings.runs[place]) {
+        tell(&row, *runs);
+        findings.rows[place] = row;
     }
     Ok(())
 }
@@ -306,38 +341,76 @@ fn tunable(plan: &SweepPlan, findings: &Findings) -> Vec<Knob> {
         .collect()
 }
 
-/// Takes the change that made the points of the last step fastest, and gives the base and the number of
-/// the next one. `None` when nothing helped by more than noise, or enough was changed.
-pub(super) fn next_step(plan: &SweepPlan, findings: &mut Findings) -> Option<(Point, u32)> {
+/// A change that made the points of a step faster.
+struct Choice {
+    knob: Knob,
+    to: u64,
+    before: f64,
+    after: f64,
+    base: Point,
+    step: u32,
+}
+
+/// The change that made the points of the last step fastest; `None` when nothing helped by more than
+/// noise, or enough was changed.
+fn choice(plan: &SweepPlan, findings: &Findings) -> Option<Choice> {
     if plan.cross || plan.is_live || findings.tuned.len() >= SUGGESTIONS_MAX {
         return None;
     }
     let step = findings.tuned.len() as u32;
     let base = base_row(findings, step)?;
-    let (base_point, before) = (base.point, base.rate());
     let spread = noise(&findings.rows);
-    let mut best: Option<(Knob, u64, f64)> = None;
-    for knob in tunable(plan, findings) {
+    let choices = tunable(plan, findings).into_iter().filter_map(|knob| {
         let of_knob = findings
             .rows
             .iter()
             .filter(|row| row.step == step && row.varied == Some(knob));
         let tried: Vec<Sample> = of_knob.map(|row| row.sample(knob)).collect();
-        if let Advice::Change { to, rate } = tuning::advice(&base.sample(knob), &tried, spread)
-            && best.is_none_or(|(_knob, _to, most)| rate > most)
-        {
-            best = Some((knob, to, rate));
+        match tuning::advice(&base.sample(knob), &tried, spread) {
+            Advice::Leave { .. } => None,
+            Advice::Change { to, rate } => Some(Choice {
+                knob,
+                to,
+                before: base.rate(),
+                after: rate,
+                base: base.point,
+                step,
+            }),
         }
-    }
-    let (knob, to, after) = best?;
+    });
+    choices.max_by(|left, right| left.after.total_cmp(&right.after))
+}
+
+/// The row of the best change, where it was measured less often than the base.
+pub(super) fn unsure(plan: &SweepPlan, findings: &Findings) -> Option<usize> {
+    let best = choice(plan, findings)?;
+    let place = findings.rows.iter().position(|row| {
+        row.step == best.step
+            && row.varied == Some(best.knob)
+            && row.point.get(best.knob) == best.to
+    })?;
+    let runs = findings.rows[place].rates.len() as u64;
+    (runs < plan.base_runs_min).then_some(place)
+}
+
+/// Takes the best change, and gives the base and the number of the next step.
+pub(super) fn next_step(plan: &SweepPlan, findings: &mut Findings) -> Option<(Point, u32)> {
+    let Choice {
+        knob,
+        to,
+        before,
+        after,
+        base,
+        step,
+    } = choice(plan, findings)?;
     findings.tuned.push(Tuned {
         setting: knob.setting()?,
-        from: base_point.get(knob),
+        from: base.get(knob),
         to,
         before,
         after,
     });
-    Some((base_point.with(knob, to), step + 1))
+    Some((base.with(knob, to), step + 1))
 }
 
 /// The row that the points of a step stand around: the first one, or the one that was chosen then.

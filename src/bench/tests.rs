@@ -8,7 +8,7 @@ use super::html;
 use super::knobs::{Knob, Point};
 use super::measured::{Cpu, Measured, SpotFigures, StageCpu};
 use super::plan::{PlannedPoint, SweepPlan};
-use super::sweep::{Findings, next_step};
+use super::sweep::{Findings, next_step, unsure};
 
 pub fn base() -> Point {
     Point {
@@ -109,6 +109,11 @@ fn a_sweep_goes_on_from_what_helped_most_and_stops_when_nothing_does() {
     findings
         .rows
         .push(row(Some(Knob::LatencyMs), 0, 0, &[900.0]));
+    // The best value was measured once, and one run proves nothing.
+    assert_eq!(unsure(&plan, &findings), Some(2));
+    let sure = row(Some(Knob::UploadsPerSecond), 200, 0, &[178.0, 181.0, 170.0]);
+    findings.rows[2] = sure;
+    assert_eq!(unsure(&plan, &findings), None);
     let (point, step) = next_step(&plan, &mut findings).unwrap();
     assert_eq!((point, step), (base().with(Knob::UploadsPerSecond, 200), 1));
     let tuned = &findings.tuned[0];

@@ -44,6 +44,7 @@ mod disk;
 mod endings;
 mod halts;
 mod late;
+mod meter;
 mod paces;
 mod page_words;
 mod pages;
@@ -113,15 +114,6 @@ impl StateActor {
         if let Some((engine, _jobs)) = &mut self.idle {
             engine.slow.threshold = Some(threshold);
         }
-        self
-    }
-
-    /// Counts what the database does; to be called before the start.
-    pub fn metered(mut self, meter: Arc<Book>) -> Self {
-        if let Some((engine, _jobs)) = &mut self.idle {
-            engine.slow.meter = Some(Arc::clone(&meter));
-        }
-        self.meter = Some(meter);
         self
     }
 
