@@ -1,6 +1,10 @@
 //! The few ways in which this room talks SQL: a statement, its rows, and lists as one JSON parameter.
 
-use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, RuntimeErr, Statement, Value};
+use futures_util::TryStreamExt;
+use sea_orm::{
+    ConnectionTrait, DatabaseTransaction, DbErr, FromQueryResult, RuntimeErr, Statement,
+    StreamTrait, Value,
+};
 
 use super::messages::{StateError, StateResult};
 
@@ -85,6 +89,22 @@ pub(super) async fn rows<T: FromQueryResult, const N: usize>(
         .map(|row| T::from_query_result(row, ""))
         .collect();
     Ok(rows?)
+}
+
+/// Gives all rows of a question whose rows may be many, each brought to what is wanted of it as it
+/// comes: rows as the driver has them take several times as much memory.
+pub(super) async fn each_row<T: FromQueryResult, U, const N: usize>(
+    tx: &DatabaseTransaction,
+    sql: &str,
+    values: [Value; N],
+    wanted: impl Fn(T) -> StateResult<U>,
+) -> StateResult<Vec<U>> {
+    let mut found = tx.stream_raw(statement(tx, sql, values)).await?;
+    let mut all = Vec::new();
+    while let Some(row) = found.try_next().await? {
+        all.push(wanted(T::from_query_result(&row, "")?)?);
+    }
+    Ok(all)
 }
 
 /// Gives the first row of a question.
