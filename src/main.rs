@@ -25,6 +25,9 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    if matches!(cli.command, Command::Run(_)) {
+        cli::arenas::hold_few();
+    }
     rustls::crypto::ring::default_provider()
         .install_default()
         .expect("no other TLS provider was installed before main");

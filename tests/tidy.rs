@@ -79,6 +79,7 @@ const ROOMS: &[Room] = &[
         crates: &[
             "actix",
             "entity",
+            "futures_util",
             "migration",
             "rusqlite",
             "sea_orm",

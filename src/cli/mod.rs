@@ -2,6 +2,7 @@
 
 pub mod alarms;
 pub mod alerts;
+pub mod arenas;
 pub mod backup;
 pub mod batches;
 pub mod bench;

@@ -1,6 +1,8 @@
 //! The manifest of a batch as JSON: a file of ours, read again by later versions of this program.
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use super::loose::DecodeError;
 use crate::domain::failure::ErrorType;
@@ -19,58 +21,83 @@ struct Head {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Batch {
+struct Batch<'a> {
     version: u32,
-    batch_id: String,
-    display_name: String,
-    run: String,
-    first_run: String,
-    key_fingerprint: String,
+    batch_id: Cow<'a, str>,
+    display_name: Cow<'a, str>,
+    run: Cow<'a, str>,
+    first_run: Cow<'a, str>,
+    key_fingerprint: Cow<'a, str>,
     created_at: String,
     reserved_cost_nanos: Option<u64>,
-    recipe: Recipe,
-    lines: Option<Lines>,
-    members: Vec<Member>,
+    recipe: Recipe<'a>,
+    lines: Option<Lines<'a>>,
+    members: Members<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Recipe {
-    hash: String,
-    prompt_name: String,
-    prompt_template: String,
-    context_template: Option<String>,
-    schema: String,
-    model: String,
-    generation_config: String,
+struct Recipe<'a> {
+    hash: Cow<'a, str>,
+    prompt_name: Cow<'a, str>,
+    prompt_template: Cow<'a, str>,
+    context_template: Option<Cow<'a, str>>,
+    schema: Cow<'a, str>,
+    model: Cow<'a, str>,
+    generation_config: Cow<'a, str>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Lines {
-    sha256: String,
+struct Lines<'a> {
+    sha256: Cow<'a, str>,
     bytes: u64,
-    file: Option<File>,
+    file: Option<File<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct File {
-    name: String,
-    uri: String,
-    mime: String,
+struct File<'a> {
+    name: Cow<'a, str>,
+    uri: Cow<'a, str>,
+    mime: Cow<'a, str>,
     bytes: u64,
-    sha256: String,
+    sha256: Cow<'a, str>,
     expires_at: String,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Member {
-    key: String,
+struct Member<'a> {
+    key: Cow<'a, str>,
     attempt_number: u32,
-    failures: Vec<String>,
+    failures: Vec<Cow<'a, str>>,
     releases: u32,
-    prompt_sha256: Option<String>,
-    context_sha256: Option<String>,
-    image: Option<File>,
+    prompt_sha256: Option<Cow<'a, str>>,
+    context_sha256: Option<Cow<'a, str>>,
+    image: Option<File<'a>>,
 }
+
+/// The members of a batch. There may be many: those that are known are written from where they are,
+/// one by one.
+enum Members<'a> {
+    Read(Vec<Member<'a>>),
+    Known(&'a [ManifestMember]),
+}
+
+impl Serialize for Members<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Members::Read(members) => serializer.collect_seq(members),
+            Members::Known(members) => serializer.collect_seq(members.iter().map(encode_member)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'_> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::deserialize(deserializer).map(Members::Read)
+    }
+}
+
+/// About what a member takes, in bytes: a text that has room from the beginning need not move.
+const MEMBER_BYTES: usize = 512;
 
 /// Writes a manifest.
 pub fn encode(manifest: &BatchManifest) -> Vec<u8> {
@@ -88,33 +115,35 @@ pub fn encode(manifest: &BatchManifest) -> Vec<u8> {
     } = manifest;
     let form = Batch {
         version: VERSION,
-        batch_id: batch.to_string(),
-        display_name: display_name.clone(),
-        run: run.to_string(),
-        first_run: first_run.clone(),
-        key_fingerprint: key_fingerprint.to_string(),
+        batch_id: batch.as_str().into(),
+        display_name: display_name.into(),
+        run: run.as_str().into(),
+        first_run: first_run.into(),
+        key_fingerprint: key_fingerprint.as_str().into(),
         created_at: created_at.to_string(),
         reserved_cost_nanos: *reserved_cost_nanos,
         recipe: Recipe {
-            hash: recipe.hash.to_string(),
-            prompt_name: recipe.prompt_name.clone(),
-            prompt_template: recipe.prompt_template.clone(),
-            context_template: recipe.context_template.clone(),
-            schema: recipe.schema.clone(),
-            model: recipe.model.clone(),
-            generation_config: recipe.generation_config.clone(),
+            hash: recipe.hash.as_str().into(),
+            prompt_name: (&recipe.prompt_name).into(),
+            prompt_template: (&recipe.prompt_template).into(),
+            context_template: recipe.context_template.as_deref().map(Cow::from),
+            schema: (&recipe.schema).into(),
+            model: (&recipe.model).into(),
+            generation_config: (&recipe.generation_config).into(),
         },
         lines: lines.as_ref().map(|lines| Lines {
-            sha256: lines.sha256.to_string(),
+            sha256: lines.sha256.as_str().into(),
             bytes: lines.bytes,
             file: lines.file.as_ref().map(encode_file),
         }),
-        members: members.iter().map(encode_member).collect(),
+        members: Members::Known(members),
     };
-    serde_json::to_vec(&form).expect("texts and numbers are always JSON")
+    let mut text = Vec::with_capacity(members.len() * MEMBER_BYTES);
+    serde_json::to_writer(&mut text, &form).expect("texts and numbers are always JSON");
+    text
 }
 
-fn encode_member(member: &ManifestMember) -> Member {
+fn encode_member(member: &ManifestMember) -> Member<'_> {
     let ManifestMember {
         key,
         attempt_number,
@@ -125,17 +154,17 @@ fn encode_member(member: &ManifestMember) -> Member {
         image,
     } = member;
     Member {
-        key: key.to_string(),
+        key: key.as_str().into(),
         attempt_number: *attempt_number,
-        failures: failures.iter().map(ToString::to_string).collect(),
+        failures: failures.iter().map(|error| error.as_str().into()).collect(),
         releases: *releases,
-        prompt_sha256: prompt_sha256.as_ref().map(ToString::to_string),
-        context_sha256: context_sha256.as_ref().map(ToString::to_string),
+        prompt_sha256: prompt_sha256.as_ref().map(|hash| hash.as_str().into()),
+        context_sha256: context_sha256.as_ref().map(|hash| hash.as_str().into()),
         image: image.as_ref().map(encode_file),
     }
 }
 
-fn encode_file(file: &ManifestFile) -> File {
+fn encode_file(file: &ManifestFile) -> File<'_> {
     let ManifestFile {
         name,
         uri,
@@ -145,11 +174,11 @@ fn encode_file(file: &ManifestFile) -> File {
         expires_at,
     } = file;
     File {
-        name: name.to_string(),
-        uri: uri.clone(),
-        mime: mime.clone(),
+        name: name.as_str().into(),
+        uri: uri.into(),
+        mime: mime.into(),
         bytes: *bytes,
-        sha256: sha256.to_string(),
+        sha256: sha256.as_str().into(),
         expires_at: expires_at.to_string(),
     }
 }
@@ -166,28 +195,31 @@ pub fn decode(text: &[u8]) -> Result<BatchManifest, DecodeError> {
         return Err(fault(detail));
     }
     let form: Batch = serde_json::from_slice(text).map_err(|error| fault(error.to_string()))?;
-    let members = form.members.into_iter().map(decode_member);
+    let Members::Read(members) = form.members else {
+        return Err(fault("its members were not read".to_owned()));
+    };
+    let members = members.into_iter().map(decode_member);
     let lines = form.lines.map(|lines| {
         Ok(ManifestLines {
-            sha256: Sha256Hex::from(lines.sha256),
+            sha256: Sha256Hex::from(lines.sha256.as_ref()),
             bytes: lines.bytes,
             file: lines.file.map(decode_file).transpose()?,
         })
     });
     Ok(BatchManifest {
-        batch: form.batch_id.into(),
-        display_name: form.display_name,
-        run: form.run.into(),
-        first_run: form.first_run,
-        key_fingerprint: form.key_fingerprint.into(),
+        batch: form.batch_id.as_ref().into(),
+        display_name: form.display_name.into_owned(),
+        run: form.run.as_ref().into(),
+        first_run: form.first_run.into_owned(),
+        key_fingerprint: form.key_fingerprint.as_ref().into(),
         recipe: ManifestRecipe {
-            hash: form.recipe.hash.into(),
-            prompt_name: form.recipe.prompt_name,
-            prompt_template: form.recipe.prompt_template,
-            context_template: form.recipe.context_template,
-            schema: form.recipe.schema,
-            model: form.recipe.model,
-            generation_config: form.recipe.generation_config,
+            hash: form.recipe.hash.as_ref().into(),
+            prompt_name: form.recipe.prompt_name.into_owned(),
+            prompt_template: form.recipe.prompt_template.into_owned(),
+            context_template: form.recipe.context_template.map(Cow::into_owned),
+            schema: form.recipe.schema.into_owned(),
+            model: form.recipe.model.into_owned(),
+            generation_config: form.recipe.generation_config.into_owned(),
         },
         lines: lines.transpose().map_err(fault)?,
         reserved_cost_nanos: form.reserved_cost_nanos,
@@ -196,30 +228,30 @@ pub fn decode(text: &[u8]) -> Result<BatchManifest, DecodeError> {
     })
 }
 
-fn decode_member(member: Member) -> Result<ManifestMember, String> {
+fn decode_member(member: Member<'_>) -> Result<ManifestMember, String> {
     let failures = member
         .failures
         .iter()
         .map(|word| ErrorType::parse(word).ok_or_else(|| format!("'{word}' is not an error type")));
     Ok(ManifestMember {
         failures: failures.collect::<Result<_, _>>()?,
-        key: member.key.into(),
+        key: member.key.as_ref().into(),
         attempt_number: member.attempt_number,
         releases: member.releases,
-        prompt_sha256: member.prompt_sha256.map(Sha256Hex::from),
-        context_sha256: member.context_sha256.map(Sha256Hex::from),
+        prompt_sha256: member.prompt_sha256.as_deref().map(Sha256Hex::from),
+        context_sha256: member.context_sha256.as_deref().map(Sha256Hex::from),
         image: member.image.map(decode_file).transpose()?,
     })
 }
 
-fn decode_file(file: File) -> Result<ManifestFile, String> {
+fn decode_file(file: File<'_>) -> Result<ManifestFile, String> {
     Ok(ManifestFile {
         expires_at: instant(&file.expires_at)?,
-        name: file.name.into(),
-        uri: file.uri,
-        mime: file.mime,
+        name: file.name.as_ref().into(),
+        uri: file.uri.into_owned(),
+        mime: file.mime.into_owned(),
         bytes: file.bytes,
-        sha256: Sha256Hex::from(file.sha256),
+        sha256: Sha256Hex::from(file.sha256.as_ref()),
     })
 }
 

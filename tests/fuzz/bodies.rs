@@ -25,7 +25,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 #[path = "room.rs"]
-mod room;
+pub mod room;
 use room::{IMAGE_BYTES_MAX, KEY, LINE_BYTES_MAX, in_room};
 
 /// A target: its name and its body.

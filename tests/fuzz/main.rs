@@ -9,6 +9,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use pagemill::actors::result_processor::index::{Entry, Index as LineIndex};
+use pagemill::domain::attempt::RawLine;
+use pagemill::domain::ids::RecordKey;
+use pagemill::ports::result_sink::ResultSink;
 use peak_alloc::PeakAlloc;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -245,6 +249,48 @@ fn p11_a_line_of_many_small_values_is_not_held_as_a_tree_of_them() {
         let times = held / line.len();
         assert!(times < 4, "{held} bytes, {times} times the line: {start}");
     }
+}
+
+/// What reading a result file and joining its lines to pages holds at once, in bytes.
+fn held_for_results(lines: usize) -> usize {
+    let text: String = (0..lines)
+        .map(|number| {
+            format!(
+                r#"{{"key":"{}","response":{{"x":{number}}}}}{}"#,
+                number % 5,
+                "\n"
+            )
+        })
+        .collect();
+    bodies::room::in_room(|room| {
+        let path = room.put("long.jsonl", text.as_bytes());
+        drop(text);
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = MEMORY.current_usage();
+        MEMORY.reset_peak_usage();
+        let mut index = LineIndex::new(["0", "1", "2", "3"].map(RecordKey::from));
+        room.wait_for(async {
+            let mut reader = room.files.open_raw(&path).await.unwrap();
+            while let Some(run) = reader.next_lines().await.unwrap() {
+                for line in run {
+                    let (offset, bytes) = (line.offset, line.bytes);
+                    let place = RawLine { offset, bytes };
+                    index.add(Entry::read(place, line.text.as_deref()));
+                }
+            }
+        });
+        assert_eq!(index.counts.lines, lines as u64);
+        MEMORY.peak_usage().saturating_sub(before)
+    })
+}
+
+#[test]
+fn a_longer_result_file_takes_no_more_memory() {
+    const LINES: usize = 20_000;
+    /// Far below what the longer file has more than the other.
+    const MORE_MAX: usize = 2 * 1024 * 1024;
+    let (short, long) = (held_for_results(LINES), held_for_results(8 * LINES));
+    assert!(long <= short + MORE_MAX, "{short} and then {long} bytes");
 }
 
 /// With `PAGEMILL_FUZZ_CORPUS=fuzz/corpus`, writes the seeds where libFuzzer finds them.

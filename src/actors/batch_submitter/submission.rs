@@ -76,6 +76,8 @@ impl Submission {
             Spooled::Ready(sha256, bytes) => (sha256, bytes),
             Spooled::Later(end) => return Ok(end),
         };
+        // They may be many, and the manifest tells of each of them once more.
+        drop(members);
         let file = match self.lines_in_store(sha256, bytes).await? {
             Ok(file) => file,
             Err(end) => return Ok(end),
@@ -101,7 +103,7 @@ impl Submission {
             .await;
         match created {
             Ok(remote) => self.accepted(remote).await,
-            Err(error) => self.failed(error, members).await,
+            Err(error) => self.failed(error).await,
         }
     }
 
@@ -275,11 +277,7 @@ impl Submission {
         brake.adapt(&desk.peers.state, model, event, now).await
     }
 
-    async fn failed(
-        self,
-        error: ApiError,
-        members: Vec<Member>,
-    ) -> Result<SubmissionEnd, StateError> {
+    async fn failed(self, error: ApiError) -> Result<SubmissionEnd, StateError> {
         let desk = Rc::clone(&self.desk);
         let now = desk.ports.clock.now();
         let creates = self.row.creates + 1;
@@ -292,6 +290,8 @@ impl Submission {
         }
         .emit();
         if matches!(end.event, BatchEvent::SubmitImpossible) {
+            let batch = self.row.batch.clone();
+            let members = answered(desk.peers.state.send(ListMembers { batch }).await)?;
             return self
                 .end(end.event, AbandonCode::Refused, members, error.message)
                 .await;

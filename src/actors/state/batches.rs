@@ -16,7 +16,7 @@ use super::messages::{
 use super::pages::{Cause, Pages, mark_deleting};
 use super::rows::{instant, word};
 use super::sql::{
-    CHUNK_ROWS, as_u64, execute_exactly, json_list, listed, rows, signed, small, text, texts,
+    CHUNK_ROWS, as_u64, each_row, execute_exactly, json_list, listed, signed, small, text, texts,
 };
 use super::submits::{Submission, note_history};
 use super::uploads::{Failure, record_failures};
@@ -38,17 +38,17 @@ impl Apply for PlanBatch {
         let event = PageEvent::Packed {
             batch: self.batch.clone(),
         };
-        let mut pages = Pages::load(tx, members.iter().copied()).await?;
-        let mut images = Vec::with_capacity(members.len());
-        for key in &members {
-            let row = pages.apply(key, &event, &cause, "")?;
-            row.recipe_hash = Some(self.recipe.to_string());
-            row.run_id = Some(self.run.to_string());
-            images.push(json!([key.as_str(), row.image_file]));
-        }
-        pages.write(tx, rules, self.at).await?;
-        for chunk in images.chunks(CHUNK_ROWS) {
-            let list = json_list(chunk.iter().cloned());
+        for chunk in members.chunks(CHUNK_ROWS) {
+            let mut pages = Pages::load(tx, chunk.iter().copied()).await?;
+            let mut images = Vec::with_capacity(chunk.len());
+            for key in chunk {
+                let row = pages.apply(key, &event, &cause, "")?;
+                row.recipe_hash = Some(self.recipe.to_string());
+                row.run_id = Some(self.run.to_string());
+                images.push(json!([key.as_str(), row.image_file]));
+            }
+            pages.write(tx, rules, self.at).await?;
+            let list = json_list(images);
             for sql in [INSERT_KEYS, INSERT_INFLIGHT, INSERT_ATTEMPTS] {
                 let values = [list.clone(), text(&self.batch), text(self.at)];
                 execute_exactly(tx, sql, values, chunk.len()).await?;
@@ -199,8 +199,7 @@ impl Apply for ListMembers {
 
     async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Vec<Member>> {
         Submission::load(tx, &self.batch).await?;
-        let found: Vec<MemberRow> = rows(tx, MEMBERS, [text(&self.batch)]).await?;
-        found.into_iter().map(member).collect()
+        each_row(tx, MEMBERS, [text(&self.batch)], member).await
     }
 }
 

@@ -8,7 +8,7 @@ use entity::{recipes, submissions};
 
 use super::messages::{DescribeBatch, StagesOfBatches, StateError, StateResult};
 use super::rows::{instant, word};
-use super::sql::{as_u64, first, json_list, maybe_text, rows, small, text, unsigned};
+use super::sql::{as_u64, each_row, first, json_list, maybe_text, rows, small, text, unsigned};
 use super::submits::Submission;
 use super::{Apply, Rules};
 use crate::domain::batch::BatchStage;
@@ -85,14 +85,14 @@ impl Apply for DescribeBatch {
                 of_page.remove(0);
             }
         }
-        let members: Vec<DescribedRow> = rows(tx, DESCRIBED, [text(&self.batch)]).await?;
-        let members = members.into_iter().map(|member| {
-            let failures = failures.remove(&member.record_key).unwrap_or_default();
-            described(member, failures)
+        let members = each_row(tx, DESCRIBED, [text(&self.batch)], |row: DescribedRow| {
+            let failures = failures.get(&row.record_key).cloned().unwrap_or_default();
+            described(row, failures)
         });
+        let members = members.await?;
         let thing = format!("batch '{}'", self.batch);
         Ok(BatchManifest {
-            members: members.collect::<StateResult<_>>()?,
+            members,
             lines: described_lines(tx, &row).await?,
             first_run: maybe_text(tx, super::runs::FIRST_RUN, [])
                 .await?

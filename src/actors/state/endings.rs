@@ -5,7 +5,7 @@ use sea_orm::DatabaseTransaction;
 use super::batches::attempt_numbers;
 use super::messages::{Counted, EndBatch, StateError, StateResult};
 use super::pages::{Cause, Pages};
-use super::sql::{execute_exactly, json_list, text};
+use super::sql::{CHUNK_ROWS, execute_exactly, json_list, text};
 use super::submits::{Submission, tally};
 use super::uploads::{Failure, record_failures};
 use super::{Apply, Rules, halts, late};
@@ -51,41 +51,43 @@ impl EndBatch {
             run: Some(&run),
             batch: Some(&self.batch),
         };
-        let mut pages = Pages::load(tx, self.pages.iter().map(|(key, _event)| key)).await?;
         let mut released: Vec<&RecordKey> = Vec::new();
         let mut isolated: Vec<&RecordKey> = Vec::new();
         let mut dead: Vec<(&RecordKey, Counted)> = Vec::new();
-        for (key, event) in &self.pages {
-            let held = pages.row(key)?.batch_id.as_deref() == Some(self.batch.as_str());
-            let status = match event {
-                _ if !held => return Err(self.unfit(key, event)),
-                PageEvent::Released { .. } => {
-                    released.push(key);
-                    self.note.as_str()
+        for chunk in self.pages.chunks(CHUNK_ROWS) {
+            let mut pages = Pages::load(tx, chunk.iter().map(|(key, _event)| key)).await?;
+            for (key, event) in chunk {
+                let held = pages.row(key)?.batch_id.as_deref() == Some(self.batch.as_str());
+                let status = match event {
+                    _ if !held => return Err(self.unfit(key, event)),
+                    PageEvent::Released { .. } => {
+                        released.push(key);
+                        self.note.as_str()
+                    }
+                    PageEvent::BatchExpired { .. } => {
+                        released.push(key);
+                        ""
+                    }
+                    PageEvent::ReleasesSpent { .. } => {
+                        released.push(key);
+                        dead.push((key, Counted::No));
+                        self.note.as_str()
+                    }
+                    PageEvent::Isolated { .. } => {
+                        isolated.push(key);
+                        dead.push((key, Counted::Yes));
+                        self.note.as_str()
+                    }
+                    _ => return Err(self.unfit(key, event)),
+                };
+                let row = pages.apply(key, event, &cause, status)?;
+                row.releases += i64::from(self.counted);
+                if row.stage != PageStage::Dead.as_str() {
+                    row.batch_size_max = self.batch_size_max.map(i64::from);
                 }
-                PageEvent::BatchExpired { .. } => {
-                    released.push(key);
-                    ""
-                }
-                PageEvent::ReleasesSpent { .. } => {
-                    released.push(key);
-                    dead.push((key, Counted::No));
-                    self.note.as_str()
-                }
-                PageEvent::Isolated { .. } => {
-                    isolated.push(key);
-                    dead.push((key, Counted::Yes));
-                    self.note.as_str()
-                }
-                _ => return Err(self.unfit(key, event)),
-            };
-            let row = pages.apply(key, event, &cause, status)?;
-            row.releases += i64::from(self.counted);
-            if row.stage != PageStage::Dead.as_str() {
-                row.batch_size_max = self.batch_size_max.map(i64::from);
             }
+            pages.write(tx, rules, self.at).await?;
         }
-        pages.write(tx, rules, self.at).await?;
         self.decide_attempts(tx, RELEASE_ATTEMPTS, &released)
             .await?;
         self.decide_attempts(tx, REJECT_ATTEMPTS, &isolated).await?;

@@ -479,6 +479,13 @@ async fn transact(
         let started = slow.start();
         if job.kind() == Kind::Read {
             job.apply(&transaction, rules).await?;
+        } else if messages == 1 {
+            // Alone, it needs no way back but that of the transaction: SQLite keeps a copy of each
+            // page that changes behind a savepoint.
+            if job.apply(&transaction, rules).await? == Applied::Refused {
+                slow.stop(started, job.name(), 1);
+                return Ok(transaction.rollback().await?);
+            }
         } else {
             let savepoint = transaction.begin().await?;
             match job.apply(&savepoint, rules).await? {

@@ -198,6 +198,10 @@ pub(super) async fn connect_for_clearing(path: &Path) -> Result<DatabaseConnecti
     })
 }
 
+/// What the owner's connection keeps of the database in its own memory, in KiB as SQLite writes them. What it
+/// does not keep, the system keeps in memory that it can give to others.
+const CACHE_SIZE: &str = "-16384";
+
 async fn connect_with(
     path: &Path,
     may_create: bool,
@@ -221,7 +225,7 @@ async fn connect_with(
                 .pragma("journal_mode", "WAL")
                 .pragma("synchronous", "FULL")
                 .pragma("wal_autocheckpoint", "10000")
-                .pragma("cache_size", "-65536")
+                .pragma("cache_size", CACHE_SIZE)
                 .pragma("temp_store", "MEMORY")
         });
     Database::connect(options).await

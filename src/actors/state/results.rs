@@ -49,11 +49,13 @@ impl Apply for BeginCollect {
             run: Some(&run),
             batch: Some(&self.batch),
         };
-        let mut pages = Pages::load(tx, &keys).await?;
-        for key in &keys {
-            pages.apply(key, &PageEvent::AnswerAtHand, &cause, "")?;
+        for chunk in keys.chunks(CHUNK_ROWS) {
+            let mut pages = Pages::load(tx, chunk).await?;
+            for key in chunk {
+                pages.apply(key, &PageEvent::AnswerAtHand, &cause, "")?;
+            }
+            pages.write(tx, rules, self.at).await?;
         }
-        pages.write(tx, rules, self.at).await?;
         let mut change = submission.change(self.at);
         change.results_missing_since = Set(None);
         change.raw_path = Set(Some(self.raw.path.clone()));

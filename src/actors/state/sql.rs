@@ -1,6 +1,10 @@
 //! The few ways in which this room talks SQL: a statement, its rows, and lists as one JSON parameter.
 
-use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, RuntimeErr, Statement, Value};
+use futures_util::TryStreamExt;
+use sea_orm::{
+    ConnectionTrait, DatabaseTransaction, DbErr, FromQueryResult, RuntimeErr, Statement,
+    StreamTrait, Value,
+};
 use serde::de::DeserializeOwned;
 
 use super::messages::{StateError, StateResult};
@@ -104,6 +108,22 @@ pub(super) async fn listed<T: DeserializeOwned, const N: usize>(
         thing: "a list of rows".to_owned(),
         fault: error.to_string(),
     })
+}
+
+/// Gives all rows of a question whose rows may be many, each brought to what is wanted of it as it
+/// comes: rows as the driver has them take several times as much memory.
+pub(super) async fn each_row<T: FromQueryResult, U, const N: usize>(
+    tx: &DatabaseTransaction,
+    sql: &str,
+    values: [Value; N],
+    wanted: impl Fn(T) -> StateResult<U>,
+) -> StateResult<Vec<U>> {
+    let mut found = tx.stream_raw(statement(tx, sql, values)).await?;
+    let mut all = Vec::new();
+    while let Some(row) = found.try_next().await? {
+        all.push(wanted(T::from_query_result(&row, "")?)?);
+    }
+    Ok(all)
 }
 
 /// Gives the first row of a question.

@@ -10,8 +10,8 @@ use super::messages::{
 use super::pages::{Cause, Pages};
 use super::rows::{instant, maybe_instant};
 use super::sql::{
-    CHUNK_ROWS, execute, execute_exactly, first, json_list, rows, signed, small, text, texts,
-    unsigned,
+    CHUNK_ROWS, each_row, execute, execute_exactly, first, json_list, rows, signed, small, text,
+    texts, unsigned,
 };
 use super::{Apply, Rules, halts, remote_files};
 use crate::domain::attempt::FailureDetail;
@@ -326,12 +326,11 @@ impl Apply for ListUploaded {
             usable_until.clone(),
             signed(self.limit).into(),
         ];
-        let found: Vec<UploadedRow> = rows(tx, UPLOADED, values).await?;
+        let pages = each_row(tx, UPLOADED, values, uploaded_page).await?;
         let waiting: Option<WaitingRow> = first(tx, UPLOADED_TOTAL, [scope, usable_until]).await?;
         let (total, newest) = waiting.map_or((0, None), |row| (row.total, row.newest));
-        let pages: StateResult<Vec<UploadedPage>> = found.into_iter().map(uploaded_page).collect();
         Ok(Uploaded {
-            pages: pages?,
+            pages,
             total: unsigned(total),
             newest: maybe_instant("the newest uploaded page", newest.as_deref())?,
         })
