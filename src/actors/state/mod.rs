@@ -49,6 +49,7 @@ mod paces;
 mod page_words;
 mod pages;
 mod questions;
+mod recurring;
 mod remote_files;
 mod repairs;
 mod reports;
@@ -75,6 +76,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::disk::DiskPatience;
 use self::messages::{Close, StateError, StateResult};
 use self::open::{OpenError, StateOptions, Store};
+pub use self::recurring::{RECURRING, recurring_changes};
 use self::slow::{COMMIT, SlowLog};
 use crate::meter::database::Book;
 
@@ -170,69 +172,6 @@ impl Handler<Close> for StateActor {
     fn handle(&mut self, _message: Close, _ctx: &mut Self::Context) -> Self::Result {
         self.enqueue(|reply| Box::new(Closing { reply }))
     }
-}
-
-/// The questions and changes whose cost must follow the work that is left, not the pages that are
-/// done, each by its name.
-pub const RECURRING: &[(&str, &str)] = &[
-    ("claim", uploads::CLAIMABLE),
-    ("claim unchained", uploads::CLAIMABLE_UNCHAINED),
-    ("expired files", uploads::EXPIRED),
-    ("list uploaded", uploads::UPLOADED),
-    ("uploaded in all", uploads::UPLOADED_TOTAL),
-    ("least urgent", uploads::LEAST_URGENT),
-    ("most urgent", uploads::MOST_URGENT),
-    ("list deletable", remote_files::DELETABLE),
-    ("held bytes", remote_files::HELD_BYTES),
-    ("expected bytes", remote_files::EXPECTED_BYTES),
-    ("open stages", questions::OPEN_STAGES),
-    ("stages of a scope", questions::STAGES_OF_SCOPE),
-    ("runnable", questions::RUNNABLE),
-    ("runnable unchained", questions::RUNNABLE_UNCHAINED),
-    ("next due", questions::NEXT_DUE),
-    ("next due unchained", questions::NEXT_DUE_UNCHAINED),
-    ("blocked", questions::BLOCKED_OF_SCOPE),
-    ("live batches", questions::LIVE_BATCHES),
-    ("deletable", questions::DELETABLE_COUNT),
-    ("known files", remote_files::KNOWN),
-    ("members", batches::MEMBERS),
-    ("pages of books", scan::PAGES_OF_BOOKS),
-    ("image faults", scan::IMAGE_FAULTS),
-    ("replace images", remote_files::REPLACE_IMAGES),
-    ("end files", remote_files::END_FILES),
-    ("mark deleting", pages::MARK_DELETING),
-    ("taken pages", batches::TAKEN),
-    ("attempt numbers", batches::ATTEMPT_NUMBERS),
-    ("unlock", pages::UNLOCK),
-    ("open members", submits::OPEN_MEMBERS),
-    ("free pages", submits::FREE_PAGES),
-    ("free images", submits::FREE_IMAGES),
-    ("rechain", scan::RECHAIN),
-    ("rescope", scan::RESCOPE),
-    ("book", scan::BOOK),
-    ("note prompts", batches::NOTE_PROMPTS),
-    ("last settled", halts::LAST_SETTLED),
-    ("jobs of models", turnaround::JOBS),
-    ("something to send", alerts::SENDABLE),
-    ("uncollected", alerts::UNCOLLECTED),
-    ("open alerts", alerts::OPEN),
-    ("due deliveries", alerts::DUE),
-    ("open orders", orders::OPEN_ORDERS),
-    ("in two batches", audit_live::LIVE_PROMISES[0]),
-    ("in flight of a closed batch", audit_live::LIVE_PROMISES[1]),
-    ("in flight and not held", audit_live::LIVE_PROMISES[2]),
-    ("held and not in flight", audit_live::LIVE_PROMISES[3]),
-    ("age", orders::AGE),
-    ("chain again", orders::carry::CHAIN_AGAIN),
-    ("old raw results", upkeep::OLD_RAW),
-];
-
-/// The changes whose text depends on what changes, at their longest.
-pub fn recurring_changes() -> Vec<(&'static str, String)> {
-    vec![
-        ("update pages", pages::update_of_everything()),
-        ("decide attempts", results::decide_all_apart()),
-    ]
 }
 
 /// What the settings say about how changes are applied.
