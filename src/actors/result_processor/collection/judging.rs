@@ -24,7 +24,7 @@ use crate::ports::result_sink::RawReader;
 
 /// Runs of answers that are written or recorded at a time, while the next one is judged. Each holds up to
 /// `results.verdicts_per_commit` outputs in memory.
-const RUNS_TOGETHER: usize = 3;
+const RUNS_TOGETHER: usize = 2;
 
 /// The open members of a batch, by key.
 type Open<'a> = HashMap<&'a RecordKey, &'a Member>;
