@@ -20,8 +20,8 @@ use crate::domain::page::{PageStage, PageState, StoredImage};
 use crate::domain::remote::RemoteOutput;
 use crate::domain::time::Timestamp;
 
-/// What a transition may read or write of a page. The fields are read by their order, which is that of
-/// [`PAGE_COLUMNS`].
+/// What a transition may read or write of a page. The fields are read by their order, which is that of the
+/// columns that are asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct PageRow {
     pub record_key: String,
