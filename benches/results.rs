@@ -12,6 +12,8 @@ mod deaf;
 mod race;
 #[path = "kit/size.rs"]
 mod size;
+#[path = "kit/state.rs"]
+mod state;
 #[path = "../tests/it/kit/state_world.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
 mod state_world;
@@ -36,9 +38,7 @@ use pagemill::actors::result_processor::{
     JudgeRules, ReportWriter, ResultProcessor, ResultProcessorOptions, ResultProcessorPeers,
     ResultProcessorPorts,
 };
-use pagemill::actors::state::StateActor;
 use pagemill::actors::state::messages::*;
-use pagemill::actors::state::open::StateOptions;
 use pagemill::adapters::filesystem::{Filesystem, FilesystemOptions};
 use pagemill::adapters::gemini::{CHUNK_BYTES, GeminiClient, GeminiOptions, SecretText};
 use pagemill::adapters::system_clock::SystemClock;
@@ -46,16 +46,17 @@ use pagemill::demo::dataset;
 use pagemill::domain::batch::BatchEvent;
 use pagemill::domain::ids::{RecordKey, RemoteName};
 use pagemill::domain::layout::Layout;
-use pagemill::domain::page::{PageEvent, PageStage, StoredImage};
+use pagemill::domain::page::PageStage;
 use pagemill::pipeline::Plan;
 use pagemill::pipeline::from_settings::RunRequest;
 use pagemill::ports::result_sink::ResultSink;
 use pagemill::prompt::Validator;
 use pagemill::settings::{self, Sources};
 use race::{Took, race};
+use state::{open, stored, tell};
 use state_world::{
-    DAY, at, batch, claim, collect, plan, poll, record_submit, record_uploads, scan, sha, spooled,
-    start_run, uploaded,
+    at, batch, claim, collect, plan, poll, record_submit, record_uploads, scan, sha, spooled,
+    start_run,
 };
 use tempfile::TempDir;
 
@@ -106,23 +107,6 @@ fn nobody() -> GeminiClient {
     .unwrap()
 }
 
-async fn open_state(path: &Path) -> Addr<StateActor> {
-    let options = StateOptions {
-        path: path.to_owned(),
-        unlock_behind_dead: true,
-    };
-    StateActor::open(options).await.unwrap().start()
-}
-
-async fn tell<M, R>(state: &Addr<StateActor>, message: M) -> R
-where
-    M: Message<Result = StateResult<R>> + Send + 'static,
-    R: Send + 'static,
-    StateActor: Handler<M>,
-{
-    state.send(message).await.unwrap().unwrap()
-}
-
 fn page(key: &RecordKey) -> NewPage {
     NewPage {
         key: key.clone(),
@@ -133,21 +117,6 @@ fn page(key: &RecordKey) -> NewPage {
         waits_for: None,
         chain_ahead: 0,
     }
-}
-
-fn stored(key: &RecordKey) -> UploadRecord {
-    let mut record = uploaded(1, 20);
-    let name = RemoteName::from(format!("files/{key}"));
-    if let Some((file, _facts)) = &mut record.stored {
-        file.name = name.clone();
-    }
-    let image = StoredImage {
-        file: name,
-        expires_at: at(20 + 2 * DAY),
-    };
-    record.event = PageEvent::UploadStored { image };
-    record.key = key.clone();
-    record
 }
 
 fn included(key: RecordKey) -> IncludedMember {
@@ -253,7 +222,7 @@ impl World {
         let path = folder.path().join("state.db");
         fs::copy(self.ready(), &path).unwrap();
         File::open(&path).unwrap().sync_all().unwrap();
-        let state = open_state(&path).await;
+        let state = open(&path).await;
         let deaf = Deaf.start();
         let peers = ResultProcessorPeers {
             state: state.clone(),
@@ -305,7 +274,7 @@ impl World {
 
     /// Brings all pages into one batch whose results are there.
     async fn prepare(&self) {
-        let state = open_state(&self.ready()).await;
+        let state = open(&self.ready()).await;
         tell(&state, start_run()).await;
         let keys: Vec<RecordKey> = (0..self.lines).map(key).collect();
         let register = keys.iter().map(page).collect();

@@ -18,6 +18,9 @@ mod project;
 mod provider;
 #[path = "scale/start.rs"]
 mod start;
+#[path = "kit/state.rs"]
+#[expect(dead_code, reason = "growth has images of its own")]
+mod state;
 #[path = "../tests/it/kit/state_world.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
 mod state_world;

@@ -8,6 +8,8 @@
 
 #[path = "kit/size.rs"]
 mod size;
+#[path = "kit/state.rs"]
+mod state;
 #[path = "../tests/it/kit/state_world.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
 mod state_world;
@@ -21,12 +23,11 @@ use actix::prelude::*;
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use pagemill::actors::state::StateActor;
 use pagemill::actors::state::messages::*;
-use pagemill::actors::state::open::StateOptions;
 use pagemill::domain::batch::BatchEvent;
 use pagemill::domain::failure::ErrorType;
 use pagemill::domain::ids::*;
-use pagemill::domain::page::{PageEvent, StoredImage};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
+use state::{open, stored, tell};
 use state_world::*;
 use tempfile::TempDir;
 
@@ -56,21 +57,6 @@ fn page(index: u32) -> NewPage {
         chain_ahead: BOOK_PAGES - number,
         book,
     }
-}
-
-fn stored(key: &RecordKey) -> UploadRecord {
-    let mut record = uploaded(1, 20);
-    let name = RemoteName::from(format!("files/{key}"));
-    if let Some((file, _facts)) = &mut record.stored {
-        file.name = name.clone();
-    }
-    let image = StoredImage {
-        file: name,
-        expires_at: at(20 + 2 * DAY),
-    };
-    record.event = PageEvent::UploadStored { image };
-    record.key = key.clone();
-    record
 }
 
 fn claim_any(limit: usize) -> ClaimPages {
@@ -106,23 +92,6 @@ impl Step {
             Step::Settle => "SettleBatch",
         }
     }
-}
-
-async fn tell<M, R>(state: &Addr<StateActor>, message: M) -> R
-where
-    M: Message<Result = StateResult<R>> + Send + 'static,
-    R: Send + 'static,
-    StateActor: Handler<M>,
-{
-    state.send(message).await.unwrap().unwrap()
-}
-
-async fn open(path: &Path) -> Addr<StateActor> {
-    let options = StateOptions {
-        path: path.to_owned(),
-        unlock_behind_dead: false,
-    };
-    StateActor::open(options).await.unwrap().start()
 }
 
 /// Performs a step; the time begins when the messages are made.

@@ -3,13 +3,11 @@
 //! Half of the pages that are known are done, the others wait on the work list. The same messages go
 //! to StateActor, in the sizes that the stages send by default.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use pagemill::actors::state::StateActor;
 use pagemill::actors::state::messages::*;
-use pagemill::actors::state::open::StateOptions;
 use pagemill::domain::attempt::Verdict;
 use pagemill::domain::batch::BatchEvent;
 use pagemill::domain::ids::*;
@@ -18,6 +16,7 @@ use tempfile::TempDir;
 
 use super::Size;
 use super::memory::whole_run;
+use super::state::{open, tell};
 use super::state_world::*;
 use super::table::Table;
 use super::tables::{BOOK_PAGES, Tables, levels_of};
@@ -255,21 +254,4 @@ async fn submit(state: &Addr<StateActor>, name: &str, keys: &[RecordKey]) {
     .await;
     let offered = Some(BatchEvent::ResultsOffered);
     tell(state, poll(name, "BATCH_STATE_SUCCEEDED", offered)).await;
-}
-
-async fn open(path: &Path) -> Addr<StateActor> {
-    let options = StateOptions {
-        path: path.to_owned(),
-        unlock_behind_dead: false,
-    };
-    StateActor::open(options).await.unwrap().start()
-}
-
-async fn tell<M, R>(state: &Addr<StateActor>, message: M) -> R
-where
-    M: Message<Result = StateResult<R>> + Send + 'static,
-    R: Send + 'static,
-    StateActor: Handler<M>,
-{
-    state.send(message).await.unwrap().unwrap()
 }
