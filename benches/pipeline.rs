@@ -21,7 +21,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::Actor;
 use bare::BareLine;
@@ -49,7 +49,7 @@ use pagemill::settings::{self, Settings, Sources};
 use pagemill::wire::file;
 use pagemill::wire::request::{self, LineParts};
 use provider::Provider;
-use race::{Took, race};
+use race::{Took, Watch, race};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -61,8 +61,8 @@ const BATCH_PAGES: usize = 100;
 const CONCURRENCY: usize = 16;
 const DELETIONS: usize = 8;
 const WRITERS: usize = 16;
-/// In place of 250 ms and 30 s, which a run without latency would mostly wait for.
-const BEAT: Duration = Duration::from_millis(10);
+/// Between two looks at a job, in place of 30 s, which a run without latency would mostly wait for.
+const POLL: Duration = Duration::from_millis(10);
 
 const IMAGE: &[u8] = include_bytes!("../assets/demo/pages/howard-1.jpg");
 const LABEL: &[u8] = include_bytes!("../assets/demo/labels/howard-1.json");
@@ -147,9 +147,10 @@ impl Project {
         })
     }
 
-    /// A folder for what one run leaves behind.
-    fn scratch(&self) -> TempDir {
-        TempDir::new_in(self.folder.path()).unwrap()
+    /// A folder for what one run leaves behind. It stays until all runs are over: some file systems take
+    /// longer to make files while they still remember many that were just removed.
+    fn scratch(&self) -> PathBuf {
+        TempDir::new_in(self.folder.path()).unwrap().keep()
     }
 
     fn settings(&self, provider: &Provider, scratch: &Path) -> Settings {
@@ -204,16 +205,15 @@ fn client(provider: &Provider) -> GeminiClient {
 }
 
 /// One run of the real pipeline, from its start to its end.
-async fn run(project: &Project) -> Duration {
+async fn run(project: &Project) -> Took {
     let provider = Provider::start();
     let scratch = project.scratch();
-    let settings = project.settings(&provider, scratch.path());
+    let settings = project.settings(&provider, &scratch);
     let mut plan = Plan::from_settings(&settings, RunRequest::default()).unwrap();
-    plan.conductor.beat = BEAT;
-    plan.poller.interval = BEAT;
+    plan.poller.interval = POLL;
     let world = from_settings::world(&settings).unwrap();
     let state = StateActor::open(StateOptions {
-        path: scratch.path().join("state.db"),
+        path: scratch.join("state.db"),
         unlock_behind_dead: true,
     })
     .await
@@ -223,11 +223,11 @@ async fn run(project: &Project) -> Duration {
         scope: None,
         at: system_clock::now(),
     };
-    let since = Instant::now();
+    let watch = Watch::start();
     let running = pipeline::start(world, plan, state.clone()).await.unwrap();
     let (took, end, summary) = running
         .finished(|end| async move {
-            let took = since.elapsed();
+            let took = watch.took();
             (took, end, state.send(question).await.unwrap().unwrap())
         })
         .await;
@@ -249,13 +249,13 @@ struct Question {
 }
 
 /// The same work by hand.
-async fn by_hand(project: &Project, question: &Question) -> Duration {
+async fn by_hand(project: &Project, question: &Question) -> Took {
     let provider = Provider::start();
     let client = client(&provider);
     let bare = reqwest::Client::new();
     let start = format!("{}/upload/v1beta/files", provider.base_url());
     let scratch = project.scratch();
-    let since = Instant::now();
+    let watch = Watch::start();
     for (number, pages) in project.pages.chunks(BATCH_PAGES).enumerate() {
         let images: Vec<(&Page, RemoteFile)> = stream::iter(pages)
             .map(|page| {
@@ -265,11 +265,11 @@ async fn by_hand(project: &Project, question: &Question) -> Duration {
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
-        let lines_path = scratch.path().join(format!("{number}.jsonl"));
+        let lines_path = scratch.join(format!("{number}.jsonl"));
         let lines = send_lines(&client, &images, question, &lines_path).await;
-        let raw = scratch.path().join(format!("{number}.raw.jsonl"));
+        let raw = scratch.join(format!("{number}.raw.jsonl"));
         let job = collect(&client, number, &lines.name, raw.clone()).await;
-        let outputs = scratch.path().join("outputs");
+        let outputs = scratch.join("outputs");
         let written = actix_rt::task::spawn_blocking(move || write_outputs(&raw, &outputs));
         assert_eq!(written.await.unwrap(), pages.len());
         client.delete_batch(&job).await.unwrap();
@@ -280,7 +280,7 @@ async fn by_hand(project: &Project, question: &Question) -> Duration {
             .for_each(|deleted| async { deleted.unwrap() })
             .await;
     }
-    since.elapsed()
+    watch.took()
 }
 
 /// Writes the lines file durably and uploads it.
@@ -326,7 +326,7 @@ async fn collect(
     let name = format!("bench-{number}");
     let mut job = client.create(MODEL, &name, lines).await.unwrap();
     while !job.state.is_terminal() {
-        actix_rt::time::sleep(BEAT).await;
+        actix_rt::time::sleep(POLL).await;
         job = client.batch(&job.name).await.unwrap();
     }
     let Some(RemoteOutput::File(results)) = &job.output else {
@@ -377,12 +377,12 @@ enum Before {
 }
 
 /// Uploads by the client of the pipeline, which checks every answer.
-async fn uploads(project: &Project, before: Before) -> Duration {
+async fn uploads(project: &Project, before: Before) -> Took {
     let provider = Provider::start();
     let client = client(&provider);
     let files = project.files();
     let sha256 = Sha256Hex::new(hex::encode(Sha256::digest(&project.image)));
-    let since = Instant::now();
+    let watch = Watch::start();
     stream::iter(&project.pages)
         .map(|page| {
             let (client, files, sha256) = (&client, &files, &sha256);
@@ -415,21 +415,21 @@ async fn uploads(project: &Project, before: Before) -> Duration {
             uploaded.unwrap();
         })
         .await;
-    since.elapsed()
+    watch.took()
 }
 
 /// Uploads by reqwest alone: read, start, send, read the answer.
-async fn bare_uploads(project: &Project) -> Duration {
+async fn bare_uploads(project: &Project) -> Took {
     let provider = Provider::start();
     let client = reqwest::Client::new();
     let start = format!("{}/upload/v1beta/files", provider.base_url());
-    let since = Instant::now();
+    let watch = Watch::start();
     stream::iter(&project.pages)
         .map(|page| bare_upload(&client, &start, project.image(page)))
         .buffer_unordered(CONCURRENCY)
         .for_each(|_file| async {})
         .await;
-    since.elapsed()
+    watch.took()
 }
 
 async fn bare_upload(client: &reqwest::Client, start: &str, image: PathBuf) -> RemoteFile {
@@ -491,7 +491,7 @@ fn racing(rounds: usize) {
     let project = project();
     let question = question();
     let items = project.pages.len() as u64;
-    let bare = || Took::of(|| system.block_on(bare_uploads(&project)));
+    let bare = || system.block_on(bare_uploads(&project));
     for (name, before) in [
         ("uploads, read and sent by the client", Before::Read),
         (
@@ -500,15 +500,15 @@ fn racing(rounds: usize) {
         ),
     ] {
         race(name, items, rounds, bare, || {
-            Took::of(|| system.block_on(uploads(&project, before)))
+            system.block_on(uploads(&project, before))
         });
     }
     race(
         "pipeline, the whole against a plain loop without walk, rows or checks",
         items,
         rounds,
-        || Took::of(|| system.block_on(by_hand(&project, &question))),
-        || Took::of(|| system.block_on(run(&project))),
+        || system.block_on(by_hand(&project, &question)),
+        || system.block_on(run(&project)),
     );
 }
 
@@ -523,7 +523,7 @@ fn running(criterion: &mut Criterion) {
                     system.block_on(async {
                         let mut total = Duration::ZERO;
                         for _ in 0..times {
-                            total += $once.await;
+                            total += $once.await.time;
                         }
                         total
                     })

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::prelude::*;
 use bare::BareLine;
@@ -52,7 +52,7 @@ use pagemill::pipeline::from_settings::RunRequest;
 use pagemill::ports::result_sink::ResultSink;
 use pagemill::prompt::Validator;
 use pagemill::settings::{self, Sources};
-use race::{Took, race};
+use race::{Took, Watch, race};
 use state::{open, stored, tell};
 use state_world::{
     at, batch, claim, collect, plan, poll, record_submit, record_uploads, scan, sha, spooled,
@@ -157,9 +157,10 @@ impl World {
         Layout::parse("{state}/{school}/{year}/{page}").unwrap()
     }
 
-    /// An empty folder for outputs.
-    fn outputs(&self) -> TempDir {
-        TempDir::new_in(self.folder.path()).unwrap()
+    /// An empty folder for what one run writes. It stays until all runs are over: some file systems take
+    /// longer to make files while they still remember many that were just removed.
+    fn scratch(&self) -> PathBuf {
+        TempDir::new_in(self.folder.path()).unwrap().keep()
     }
 
     fn files(&self, output_dir: &Path) -> Filesystem {
@@ -217,9 +218,8 @@ impl World {
 
     /// One collection by the real stage, on a copy of the prepared database, from the hint that results
     /// are there to the settled batch.
-    async fn collect(&self, outputs: &Path) -> Duration {
-        let folder = TempDir::new_in(self.folder.path()).unwrap();
-        let path = folder.path().join("state.db");
+    async fn collect(&self) -> Took {
+        let (outputs, path) = (self.scratch(), self.scratch().join("state.db"));
         fs::copy(self.ready(), &path).unwrap();
         File::open(&path).unwrap().sync_all().unwrap();
         let state = open(&path).await;
@@ -229,7 +229,7 @@ impl World {
             unlocked: deaf.clone().recipient(),
             released: deaf.clone().recipient(),
         };
-        let files = Rc::new(self.files(outputs));
+        let files = Rc::new(self.files(&outputs));
         let provider = Rc::new(nobody());
         let ports = ResultProcessorPorts {
             source: files.clone(),
@@ -249,11 +249,11 @@ impl World {
             report,
         )
         .start();
-        let start = Instant::now();
+        let watch = Watch::start();
         let batch = batch("b1");
         processor.send(ResultsReady { batch }).await.unwrap();
         processor.send(Idle {}).await.unwrap();
-        let took = start.elapsed();
+        let took = watch.took();
         let question = Summarize {
             scope: None,
             at: at(0),
@@ -393,16 +393,15 @@ fn accepted(judged: Judged) -> (RecordKey, Vec<u8>) {
     }
 }
 
-/// Times `work` on an empty output folder each time; making and removing it does not count.
-fn afresh(world: &World, times: u64, mut work: impl FnMut(&Path)) -> Duration {
-    let mut total = Duration::ZERO;
-    for _ in 0..times {
-        let outputs = world.outputs();
-        let start = Instant::now();
-        work(outputs.path());
-        total += start.elapsed();
-    }
-    total
+/// Measures `work` on an empty output folder, the making of which does not count.
+fn afresh(world: &World, work: impl FnOnce(&Path)) -> Took {
+    let outputs = world.scratch();
+    Took::whole(|| work(&outputs))
+}
+
+/// The time of so many runs.
+fn total(times: u64, mut run: impl FnMut() -> Took) -> Duration {
+    (0..times).map(|_| run().time).sum()
 }
 
 /// The contract's race, as often as was asked for.
@@ -411,12 +410,9 @@ fn racing(rounds: usize) {
     let world = World::new(size::size("PAGEMILL_BENCH_LINES", 1_000));
     system.block_on(world.prepare());
     let items = u64::from(world.lines);
-    let durable = || Took::of(|| afresh(&world, 1, |outputs| world.bare_durable(outputs)));
-    let plain = || Took::of(|| afresh(&world, 1, |outputs| world.bare(outputs)));
-    let ours = || {
-        let outputs = world.outputs();
-        Took::of(|| system.block_on(world.collect(outputs.path())))
-    };
+    let durable = || afresh(&world, |outputs| world.bare_durable(outputs));
+    let plain = || afresh(&world, |outputs| world.bare(outputs));
+    let ours = || system.block_on(world.collect());
     race("results, durable floor", items, rounds, durable, ours);
     race("results, floor without syncs", items, rounds, plain, ours);
 }
@@ -429,20 +425,17 @@ fn collecting(criterion: &mut Criterion) {
     group.sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Elements(u64::from(world.lines)));
     group.bench_function("floor: bare loop, not durable", |bencher| {
-        bencher.iter_custom(|times| afresh(&world, times, |outputs| world.bare(outputs)));
+        bencher.iter_custom(|times| total(times, || afresh(&world, |outputs| world.bare(outputs))));
     });
     group.bench_function("floor: bare loop, durable, 16 threads", |bencher| {
-        bencher.iter_custom(|times| afresh(&world, times, |outputs| world.bare_durable(outputs)));
+        bencher.iter_custom(|times| {
+            total(times, || {
+                afresh(&world, |outputs| world.bare_durable(outputs))
+            })
+        });
     });
     group.bench_function("collect", |bencher| {
-        bencher.iter_custom(|times| {
-            let mut total = Duration::ZERO;
-            for _ in 0..times {
-                let outputs = world.outputs();
-                total += system.block_on(world.collect(outputs.path()));
-            }
-            total
-        });
+        bencher.iter_custom(|times| total(times, || system.block_on(world.collect())));
     });
     let files = world.files(world.folder.path());
     group.bench_function("part: read", |bencher| {
@@ -464,14 +457,15 @@ fn collecting(criterion: &mut Criterion) {
         let mut outputs = Vec::new();
         system.block_on(world.judge(&files, &index, async |more| outputs.extend(more)));
         bencher.iter_custom(|times| {
-            afresh(&world, times, |folder| {
+            let write = |folder: &Path| {
                 let files = world.files(folder);
                 for chunk in outputs.chunks(VERDICTS_TOGETHER) {
                     for outcome in system.block_on(files.write_outputs(chunk.to_vec())) {
                         outcome.unwrap();
                     }
                 }
-            })
+            };
+            total(times, || afresh(&world, write))
         });
     });
     group.finish();

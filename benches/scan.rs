@@ -30,7 +30,7 @@ use pagemill::domain::ids::{RunId, ScopeToken};
 use pagemill::domain::layout::Layout;
 use pagemill::ports::page_source::{Found, PageSource, Scope};
 use pagemill::prompt::Validator;
-use race::{Took, race};
+use race::{Took, Watch, race};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 use serde_json::json;
@@ -247,7 +247,7 @@ impl Rows {
     }
 
     /// One prepared statement a table, run for each row, all in one transaction.
-    async fn insert(&self) -> Duration {
+    async fn insert(&self) -> Took {
         let world = state_world::World::new().await;
         world.tell(Close {}).await.unwrap();
         let mut db = Connection::open(&world.path).unwrap();
@@ -256,7 +256,7 @@ impl Rows {
              PRAGMA wal_autocheckpoint = 10000",
         )
         .unwrap();
-        let start = Instant::now();
+        let watch = Watch::start();
         let transaction = db.transaction().unwrap();
         for (table, columns, rows) in [
             ("pages", Rows::PAGES, &self.pages),
@@ -270,7 +270,7 @@ impl Rows {
             }
         }
         transaction.commit().unwrap();
-        start.elapsed()
+        watch.took()
     }
 }
 
@@ -289,15 +289,15 @@ fn racing(rounds: usize) {
         "scan, first look against the raw insertion of its rows",
         items,
         rounds,
-        || Took::of(|| system.block_on(rows.insert())),
+        || system.block_on(rows.insert()),
         || {
-            Took::of(|| {
-                system.block_on(async {
-                    let stage = Stage::new(&tree).await;
-                    let took = stage.scan().await;
-                    stage.end(&tree).await;
-                    took
-                })
+            system.block_on(async {
+                let stage = Stage::new(&tree).await;
+                let watch = Watch::start();
+                stage.scan().await;
+                let took = watch.took();
+                stage.end(&tree).await;
+                took
             })
         },
     );

@@ -17,25 +17,35 @@ pub struct Took {
     pub cpu: Duration,
 }
 
-impl Took {
-    /// Measures the processor time around a run that measures its own time.
-    pub fn of(run: impl FnOnce() -> Duration) -> Self {
-        let before = cpu();
-        let time = run();
-        Took {
-            time,
-            cpu: cpu() - before,
+/// The clocks at the start of a run. What is made ready before and cleaned up after does not count.
+pub struct Watch {
+    since: Instant,
+    cpu: Duration,
+}
+
+impl Watch {
+    pub fn start() -> Self {
+        Watch {
+            cpu: cpu(),
+            since: Instant::now(),
         }
     }
 
+    pub fn took(&self) -> Took {
+        Took {
+            time: self.since.elapsed(),
+            cpu: cpu() - self.cpu,
+        }
+    }
+}
+
+impl Took {
     /// Measures all of a run.
-    #[allow(dead_code, reason = "some benches have runs with their own clock only")]
+    #[allow(dead_code, reason = "some benches have runs with their own watch only")]
     pub fn whole(run: impl FnOnce()) -> Self {
-        Took::of(|| {
-            let since = Instant::now();
-            run();
-            since.elapsed()
-        })
+        let watch = Watch::start();
+        run();
+        watch.took()
     }
 }
 
