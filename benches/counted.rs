@@ -10,6 +10,7 @@ mod answers;
 use std::hint::black_box;
 
 use pagemill::actors::result_processor::index::{Entry, Index};
+use pagemill::actors::result_processor::judge::json_in;
 use pagemill::decide::pack::{Candidate, Limits, Packed, pack};
 use pagemill::decide::verdict::{self, Reading};
 use pagemill::domain::attempt::RawLine;
@@ -40,8 +41,8 @@ fn counted_line_parse(lines: &[String]) -> Vec<Value> {
         let Reading::Text(text) = verdict::read(&body) else {
             panic!("the bench's own answers have a text");
         };
-        let json = verdict::extract_json(&text).expect("the bench's own texts hold JSON");
-        serde_json::from_str(json).expect("the bench's own JSON is whole")
+        let (_json, value) = json_in(text).expect("the bench's own texts hold JSON");
+        value.expect("the bench's own JSON is whole")
     });
     parsed.collect()
 }

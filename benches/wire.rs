@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bare::BareLine;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use pagemill::actors::result_processor::judge::json_in;
 use pagemill::decide::verdict::{self, Reading};
 use pagemill::domain::layout::Layout;
 use pagemill::prompt::{Recipe, RecipeRequest, Validator};
@@ -105,8 +106,7 @@ fn judged(line: &[u8], validator: &Validator) -> Vec<u8> {
     let Reading::Text(text) = verdict::read(&body) else {
         panic!("the bench's own answers have a text");
     };
-    let json = verdict::extract_json(&text).unwrap();
-    let value: Value = serde_json::from_str(json).unwrap();
+    let value = json_in(text).unwrap().1.unwrap();
     validator.check(&value).unwrap();
     let mut output = serde_json::to_vec_pretty(&value).unwrap();
     output.push(b'\n');

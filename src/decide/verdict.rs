@@ -8,9 +8,9 @@ use crate::domain::time::Timestamp;
 
 /// What an answer is worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reading {
+pub enum Reading<'a> {
     /// The text of a whole answer; whether it is the JSON that was asked for is not judged here.
-    Text(String),
+    Text(&'a str),
     /// The page's failure; counts one.
     Failed { error: ErrorType, message: String },
     /// The page goes back uncounted.
@@ -22,7 +22,7 @@ pub enum Reading {
 }
 
 /// Reads an answer. Nothing but `STOP` with text is a success, however good the text looks.
-pub fn read(body: &RowBody) -> Reading {
+pub fn read(body: &RowBody) -> Reading<'_> {
     match body {
         RowBody::Error(status) => read_error(status),
         RowBody::Response(response) => read_response(response),
@@ -53,7 +53,7 @@ pub fn extract_json(text: &str) -> Option<&str> {
         .or_else(|| lone_object(text))
 }
 
-fn read_error(status: &RemoteStatus) -> Reading {
+fn read_error(status: &RemoteStatus) -> Reading<'static> {
     let RemoteStatus { code, message } = status;
     let shown = match code {
         Some(code) => format!("error code {code}{}", grpc_name(*code)),
@@ -89,7 +89,7 @@ fn grpc_name(code: i64) -> &'static str {
     }
 }
 
-fn read_response(response: &Response) -> Reading {
+fn read_response(response: &Response) -> Reading<'_> {
     if let Some(reason) = &response.block_reason
         && !(reason.ends_with("UNSPECIFIED") && response.candidates > 0)
     {
@@ -111,7 +111,7 @@ fn read_response(response: &Response) -> Reading {
         return failed(error, format!("finishReason is {reason}"));
     }
     match &response.text {
-        Some(text) if !text.trim().is_empty() => Reading::Text(text.clone()),
+        Some(text) if !text.trim().is_empty() => Reading::Text(text),
         Some(_) => failed(ErrorType::Value, "the answer's text is empty".to_owned()),
         None => failed(ErrorType::Value, "the answer has no text".to_owned()),
     }
@@ -129,7 +129,7 @@ fn failure_of(reason: &str) -> Option<ErrorType> {
     }
 }
 
-fn failed(error: ErrorType, message: String) -> Reading {
+fn failed(error: ErrorType, message: String) -> Reading<'static> {
     Reading::Failed { error, message }
 }
 
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn f05_only_stop_with_text_is_a_success() {
         let good = response(Some("STOP"), Some("{}"));
-        assert_eq!(read(&good), Reading::Text("{}".into()));
+        assert_eq!(read(&good), Reading::Text("{}"));
         check_failed(&response(Some("STOP"), None), ErrorType::Value, "no text");
         check_failed(
             &response(Some("STOP"), Some(" \n")),
@@ -297,7 +297,8 @@ mod tests {
             })
         };
         for code in [1, 7, 8, 9, 14] {
-            let reading = read(&error(Some(code)));
+            let body = error(Some(code));
+            let reading = read(&body);
             assert!(
                 matches!(&reading, Reading::NotThePagesFault { cause, counted }
                     if cause.contains(&format!("code {code} ")) && *counted == (code != 8)),

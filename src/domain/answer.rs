@@ -22,6 +22,4 @@ pub struct Response {
     pub block_reason: Option<String>,
     pub tokens: Tokens,
     pub model_version: Option<String>,
-    /// The response as it came, cut to a limit.
-    pub raw: String,
 }

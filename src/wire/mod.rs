@@ -13,3 +13,4 @@ pub mod operation;
 pub mod request;
 pub mod response;
 pub mod schema;
+mod usual;

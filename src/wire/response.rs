@@ -9,11 +9,9 @@ use serde_json::value::RawValue;
 
 use super::loose::{Object, cut};
 use super::operation::status;
+use super::usual;
 pub use crate::domain::answer::{Response, RowBody};
 use crate::domain::attempt::Tokens;
-
-/// The most of a response that is kept as text, in bytes.
-pub const RAW_BYTES_MAX: usize = 64 * 1024;
 
 /// The most of a word that is no text, in bytes.
 const WORD_BYTES_MAX: usize = 200;
@@ -68,7 +66,21 @@ enum Said<'a> {
 
 /// Reads one line, without its end.
 pub fn row(line: &[u8]) -> Row {
-    match addressed(line) {
+    let text = match trimmed(line) {
+        Ok(text) => text,
+        Err(row) => return *row,
+    };
+    match usual::answer(text) {
+        Some((key, response)) => Row::Answer {
+            key,
+            body: RowBody::Response(response),
+        },
+        None => row_of_any_shape(text),
+    }
+}
+
+pub(super) fn row_of_any_shape(text: &str) -> Row {
+    match addressed(text) {
         Ok((key, said)) => Row::Answer {
             key,
             body: match said {
@@ -83,15 +95,20 @@ pub fn row(line: &[u8]) -> Row {
 /// Whom a line answers: the key of the row that [`row`] makes of it, if that is an answer. What is
 /// answered is not read, which makes it several times cheaper.
 pub fn answered_key(line: &[u8]) -> Option<String> {
-    addressed(line).ok().map(|(key, _said)| key)
+    addressed(trimmed(line).ok()?).ok().map(|(key, _said)| key)
 }
 
-fn addressed(line: &[u8]) -> Result<(String, Said<'_>), Box<Row>> {
+/// The text of a line, if it holds any.
+fn trimmed(line: &[u8]) -> Result<&str, Box<Row>> {
     let text = std::str::from_utf8(line).map_err(|_| Box::new(Row::NotUtf8))?;
     let text = text.trim_start_matches('\u{feff}').trim();
     if text.is_empty() {
         return Err(Box::new(Row::Blank));
     }
+    Ok(text)
+}
+
+fn addressed(text: &str) -> Result<(String, Said<'_>), Box<Row>> {
     let not_json = |error: serde_json::Error| {
         Box::new(Row::NotJson {
             detail: error.to_string(),
@@ -187,7 +204,6 @@ fn response(raw: &RawValue) -> Response {
             .map(|usage| tokens(&usage))
             .unwrap_or_default(),
         model_version: word(Some(&opened), &["modelVersion", "model_version"]),
-        raw: cut(raw.get(), RAW_BYTES_MAX).to_owned(),
     }
 }
 
@@ -266,7 +282,6 @@ mod tests {
                 total: Some(1132)
             }
         );
-        assert!(response.raw.starts_with("{\"candidates\""));
     }
 
     fn check(line: &[u8], expected: Row) {
@@ -369,8 +384,7 @@ mod tests {
         let RowBody::Response(response) = body else {
             panic!()
         };
-        assert_eq!((key.as_str(), response.candidates), ("a", 0));
-        assert_eq!(response.raw.len(), RAW_BYTES_MAX);
+        assert_eq!((key.as_str(), response), ("a", Response::default()));
         let lone = r#"{"key":"a","response":{"candidates":[{"finishReason":"STOP","content":{"parts":[{"text":"\ud800"}]}}]}}"#;
         let RowBody::Response(unreadable) = answer(lone).1 else {
             panic!()

@@ -19,7 +19,7 @@ use pagemill::domain::time::Timestamp;
 use pagemill::ports::result_sink::RawText;
 use pagemill::settings::{self, Sources};
 use pagemill::wire::error::{Call, HttpAnswer, api_error};
-use pagemill::wire::response::{RAW_BYTES_MAX, Row, answered_key, row};
+use pagemill::wire::response::{Row, answered_key, row};
 use pagemill::wire::{file, operation};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -194,7 +194,6 @@ fn check_body(body: &RowBody, bytes: usize) {
     match body {
         RowBody::Error(status) => assert!(status.message.len() <= STATUS_BYTES_MAX),
         RowBody::Response(response) => {
-            assert!(response.raw.len() <= RAW_BYTES_MAX);
             let texts = [
                 &response.text,
                 &response.finish_reason,

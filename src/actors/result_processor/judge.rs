@@ -100,7 +100,7 @@ fn judge_line(line: &RawText, validator: &Validator, rules: &JudgeRules) -> Opti
             extracted_text: None,
             raw_json: Some(raw_json()),
         })),
-        Reading::Text(text) => judge_text(&text, &key, validator, rules).unwrap_or_else(|failed| {
+        Reading::Text(text) => judge_text(text, &key, validator, rules).unwrap_or_else(|failed| {
             let TextFailure {
                 error,
                 message,
@@ -111,7 +111,7 @@ fn judge_line(line: &RawText, validator: &Validator, rules: &JudgeRules) -> Opti
                 error,
                 message,
                 chain,
-                raw_text: Some(text),
+                raw_text: Some(text.to_owned()),
                 extracted_text: extracted,
                 raw_json: Some(raw_json()),
             }))
@@ -168,20 +168,22 @@ fn judge_text(
     validator: &Validator,
     rules: &JudgeRules,
 ) -> Result<Judgement, TextFailure> {
-    let not_json = |message: String, extracted: Option<String>| TextFailure {
+    let not_json = |message: String, extracted: Option<&str>| TextFailure {
         error: ErrorType::JsonDecode,
         chain: message.clone(),
         message,
-        extracted,
+        extracted: extracted.map(str::to_owned),
     };
-    let Some(json) = verdict::extract_json(text) else {
-        return Err(not_json(
-            "the text holds no single JSON object".to_owned(),
-            None,
-        ));
+    let (json, value) = match json_in(text) {
+        Some((json, Ok(value))) => (json, value),
+        Some((json, Err(error))) => {
+            return Err(not_json(format!("not JSON: {error}"), Some(json)));
+        }
+        None => {
+            let message = "the text holds no single JSON object".to_owned();
+            return Err(not_json(message, None));
+        }
     };
-    let value: Value = serde_json::from_str(json)
-        .map_err(|error| not_json(format!("not JSON: {error}"), Some(json.to_owned())))?;
     if let Err(faults) = validator.check(&value) {
         return Err(TextFailure {
             error: ErrorType::Validation,
@@ -199,9 +201,22 @@ fn judge_text(
         });
     }
     let mut output = serde_json::to_vec_pretty(&value)
-        .map_err(|error| not_json(error.to_string(), Some(json.to_owned())))?;
+        .map_err(|error| not_json(error.to_string(), Some(json)))?;
     output.push(b'\n');
     Ok(Judgement::Accepted { output })
+}
+
+/// The JSON in an answer's text, and its value. Most texts are JSON from end to end, which reading it
+/// shows; only what is not is looked through for where its JSON stands.
+pub fn json_in(text: &str) -> Option<(&str, Result<Value, serde_json::Error>)> {
+    let whole = text.trim();
+    if whole.starts_with('{')
+        && let Ok(value) = serde_json::from_str(whole)
+    {
+        return Some((whole, Ok(value)));
+    }
+    let json = verdict::extract_json(text)?;
+    Some((json, serde_json::from_str(json)))
 }
 
 /// What the schema cannot say: that an answer has content, and that it is about this page.
