@@ -45,14 +45,24 @@ const STEPS: [&str; 7] = [
 
 /// Every step at each size, and a whole run at the sizes that can be waited for.
 pub fn growth(system: &SystemRunner, size: Size, table: &mut Table) {
+    for chained in [false, true] {
+        all_steps(system, size, chained, table);
+    }
+    whole_runs(system, size, table);
+}
+
+/// Every step at each size. Pages that stand alone are taken in the order of their keys; where they are
+/// chained, those with most pages behind them come first, which are in many books.
+fn all_steps(system: &SystemRunner, size: Size, chained: bool, table: &mut Table) {
+    let growth = if chained { "growth, chained" } else { "growth" };
     let known_max = size.of("PAGEMILL_BENCH_SCALE_KNOWN", 1_000_000, 2_500);
     let rounds = if size == Size::Full { ROUNDS } else { 1 };
     let mut before: Option<Vec<Vec<f64>>> = None;
     for known in [known_max / 100, known_max / 10, known_max] {
-        let taken = system.block_on(steps(known, rounds));
+        let taken = system.block_on(steps(known, chained, rounds));
         for (place, step) in STEPS.iter().enumerate() {
             let each = middle(&taken[place]);
-            let what = format!("growth: {step}, {known} known");
+            let what = format!("{growth}: {step}, {known} known");
             let fastest = taken[place][0];
             let Some(former) = &before else {
                 table.note(&format!(
@@ -68,7 +78,6 @@ pub fn growth(system: &SystemRunner, size: Size, table: &mut Table) {
         }
         before = Some(taken);
     }
-    whole_runs(system, size, table);
 }
 
 fn whole_runs(system: &SystemRunner, size: Size, table: &mut Table) {
@@ -91,7 +100,7 @@ fn middle(sorted: &[f64]) -> f64 {
 }
 
 /// Microseconds a page of each step, each round, sorted.
-async fn steps(known: u64, rounds: usize) -> Vec<Vec<f64>> {
+async fn steps(known: u64, chained: bool, rounds: usize) -> Vec<Vec<f64>> {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("state.db");
     tell(&open(&path).await, Close {}).await;
@@ -99,6 +108,7 @@ async fn steps(known: u64, rounds: usize) -> Vec<Vec<f64>> {
         completed: known / 2,
         events: 5,
         discovered: known - known / 2,
+        chained,
         scope: "scope".to_owned(),
         key_fingerprint: "key".to_owned(),
         image_sha256: "sha-image".to_owned(),

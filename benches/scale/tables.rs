@@ -39,6 +39,8 @@ pub struct Tables {
     pub uploaded: u64,
     /// Pages on the work list.
     pub discovered: u64,
+    /// Whether a page is the more urgent the more pages follow it in its book, as where they are chained.
+    pub chained: bool,
     pub scope: String,
     pub key_fingerprint: String,
     pub image_sha256: String,
@@ -65,6 +67,7 @@ impl Tables {
             members,
             uploaded,
             discovered: _,
+            chained,
             scope,
             key_fingerprint,
             image_sha256,
@@ -75,7 +78,7 @@ impl Tables {
         let size = format!(
             "CREATE TEMP TABLE size AS SELECT {pages} AS pages, {completed} AS completed,
              {events} AS events, {live} AS live, {members} AS members, {uploaded} AS uploaded,
-             {BOOK_PAGES} AS book_pages, '{scope}' AS scope, '{key_fingerprint}' AS fingerprint,
+             {BOOK_PAGES} AS book_pages, {chained} AS chained, '{scope}' AS scope, '{key_fingerprint}' AS fingerprint,
              '{image_sha256}' AS image, {image_bytes} AS image_bytes, '{now}' AS now"
         );
         for sql in ["BEGIN", &size, include_str!("tables.sql"), "COMMIT"] {

@@ -1,5 +1,5 @@
 -- A state of any size. Expects the temporary table `size` of one row: pages, completed, events (a
--- page), live, members, uploaded, book_pages, scope, fingerprint, image (its hash), image_bytes, now.
+-- page), live, members, uploaded, book_pages, chained, scope, fingerprint, image (its hash), image_bytes, now.
 
 CREATE TEMP TABLE place (i INTEGER PRIMARY KEY, book TEXT, number INTEGER, key TEXT, former TEXT,
                          stage TEXT, batch TEXT);
@@ -53,7 +53,8 @@ INSERT INTO pages (record_key, book, levels, page_number, stage, status, scope, 
                    image_file, image_expires_at, uploaded_at, output_sha256, output_bytes,
                    created_at, updated_at)
 SELECT key, book, json_array('Alabama', substr(book, 9, 13), '1849', printf('%04d', number)), number,
-       stage, stage, scope, 'before', 'recipe-1', former, book_pages - number,
+       stage, stage, scope, 'before', 'recipe-1', former,
+       iif(chained, book_pages - number, 0),
        iif(stage = 'batched', batch, NULL), 'image/jpeg', image_bytes, image,
        iif(sent, 'files/p' || i, NULL), iif(sent, strftime('%Y-%m-%dT%H:%M:%f000Z', now, '+47 hours'), NULL),
        iif(sent, now, NULL), iif(stage = 'completed', image, NULL), iif(stage = 'completed', 2048, NULL),
