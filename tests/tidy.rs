@@ -109,6 +109,7 @@ const ROOMS: &[Room] = &[
             "tokio",
             "tokio_retry",
             "tracing",
+            "twox_hash",
         ],
     },
     Room {

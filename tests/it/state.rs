@@ -725,6 +725,15 @@ async fn members_are_listed_with_what_the_request_needs() {
     assert!(members[1].predecessor_completed);
     assert!(!members[0].predecessor_completed);
     assert_eq!((members[1].attempt_number, members[1].failures), (1, 0));
+    let to_judge = ListToJudge { batch: batch("b1") };
+    let open = |members: Vec<ToJudge>| {
+        members
+            .into_iter()
+            .map(|member| (member.key, member.is_open))
+    };
+    let listed = world.tell(to_judge.clone()).await.unwrap();
+    assert_eq!(listed[1].image_sha256, members[1].image_sha256);
+    assert!(open(listed).eq([(key(1), false), (key(2), true)]));
     world
         .tell(verdicts("b1", vec![rejected(2, ErrorType::Value, again())]))
         .await
@@ -732,6 +741,9 @@ async fn members_are_listed_with_what_the_request_needs() {
     world.tell(settle("b1")).await.unwrap();
     let members = world.tell(list).await.unwrap();
     assert_eq!(members[1].stage, None, "it belongs to the batch no longer");
+    let listed = world.tell(to_judge).await.unwrap();
+    assert_eq!((listed[1].failures, listed[1].releases), (1, 0));
+    assert!(open(listed).eq([(key(1), false), (key(2), false)]));
     let refused = world.tell(ListMembers { batch: batch("b9") }).await;
     assert!(
         matches!(refused, Err(StateError::Missing(_))),

@@ -11,8 +11,8 @@ use crate::actors::activity::answered;
 use crate::actors::ending::Ending;
 use crate::actors::hint::PagesUnlocked;
 use crate::actors::state::messages::{
-    BatchRow, BeginCollect, LineCounts, ListMembers, Member, NoteResultsMissing, RawFile,
-    RecordVerdicts, SettleBatch, Settled,
+    BatchRow, BeginCollect, LineCounts, ListMembers, ListToJudge, NoteResultsMissing, RawFile,
+    RecordVerdicts, SettleBatch, Settled, ToJudge,
 };
 use crate::decide::pace::PaceEvent;
 use crate::decide::release;
@@ -70,7 +70,7 @@ impl Collection {
             at: self.now(),
         };
         answered(self.shop.peers.state.send(begin).await)?;
-        let members = answered(self.shop.peers.state.send(ListMembers { batch }).await)?;
+        let members = answered(self.shop.peers.state.send(ListToJudge { batch }).await)?;
         let (path, index) = match self.whole_index(raw, &members).await? {
             Ok(whole) => whole,
             Err(end) => return Ok(end),
@@ -202,7 +202,7 @@ impl Collection {
     }
 
     /// What others are to blame for costs the page nothing, but it does not go round for ever.
-    fn released(&self, member: &Member, cause: String, counted: bool) -> Outcome {
+    fn released(&self, member: &ToJudge, cause: String, counted: bool) -> Outcome {
         let releases_max = self.shop.options.release.releases_max;
         if counted && release::is_spent(member.releases, releases_max) {
             Outcome::ReleasesSpent { cause }
@@ -259,7 +259,7 @@ impl Collection {
     async fn judge_unanswered(
         &self,
         index: &Index,
-        members: &[Member],
+        members: &[ToJudge],
     ) -> Result<(), CollectionError> {
         let unanswered: std::collections::HashMap<RecordKey, Option<u64>> =
             index.unanswered().into_iter().collect();

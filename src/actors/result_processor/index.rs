@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sha2::{Digest, Sha256};
+use twox_hash::XxHash3_128;
 
 use crate::actors::blocking::in_shares;
 use crate::actors::state::messages::LineCounts;
@@ -15,7 +15,7 @@ use crate::wire::response;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Slot {
     /// One answer, however often it is repeated to the letter.
-    One { line: RawLine, digest: [u8; 32] },
+    One { line: RawLine, digest: u128 },
     /// Different lines under one key: none of them is believed.
     Conflict { lines: u64 },
 }
@@ -30,8 +30,9 @@ pub enum Entry {
     Answer {
         key: RecordKey,
         line: RawLine,
-        /// The SHA-256 of the line.
-        digest: [u8; 32],
+        /// A hash of the line, to tell a repeat from another answer. Nobody makes lines with collisions in
+        /// mind, so it need not be a slow one.
+        digest: u128,
     },
 }
 
@@ -49,7 +50,7 @@ impl Entry {
             Some(key) => Entry::Answer {
                 key: RecordKey::new(key),
                 line,
-                digest: Sha256::digest(text).into(),
+                digest: XxHash3_128::oneshot(text),
             },
             None => Entry::Unreadable,
         }

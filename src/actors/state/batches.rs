@@ -3,20 +3,21 @@
 use std::collections::{BTreeSet, HashMap};
 
 use sea_orm::ActiveValue::Set;
-use sea_orm::{DatabaseTransaction, EntityTrait, FromQueryResult};
+use sea_orm::{DatabaseTransaction, EntityTrait};
 use serde::Deserialize;
 use serde_json::json;
 
 use entity::{active_batches, recipes, runs, submissions};
 
 use super::messages::{
-    Counted, ForgetJsonl, ListMembers, Member, PlanBatch, RecordJsonlUploaded, RecordSpooled,
-    StateError, StateResult,
+    Counted, ForgetJsonl, ListMembers, ListToJudge, Member, PlanBatch, RecordJsonlUploaded,
+    RecordSpooled, StateError, StateResult, ToJudge,
 };
 use super::pages::{Cause, Pages, mark_deleting};
 use super::rows::{instant, word};
 use super::sql::{
-    CHUNK_ROWS, as_u64, each_row, execute_exactly, json_list, listed, signed, small, text, texts,
+    CHUNK_ROWS, Keyed, as_u64, execute_exactly, json_list, listed, listed_by_key, signed, small,
+    text, texts,
 };
 use super::submits::{Submission, note_history};
 use super::uploads::{Failure, record_failures};
@@ -173,7 +174,8 @@ const INSERT_ATTEMPTS: &str = "
            'pending', j.value->>1, ?3
     FROM jsonb_each(?1) AS j";
 
-#[derive(FromQueryResult)]
+/// The columns of [`MEMBERS`], in their order.
+#[derive(Deserialize)]
 struct MemberRow {
     record_key: String,
     page_number: i64,
@@ -187,10 +189,16 @@ struct MemberRow {
     attempt_number: i64,
     failures: i64,
     releases: i64,
-    whole_failures: i64,
+    batch_size_max: Option<i64>,
     truncations: i64,
     refusals: i64,
-    batch_size_max: Option<i64>,
+    whole_failures: i64,
+}
+
+impl Keyed for MemberRow {
+    fn key(&self) -> &str {
+        &self.record_key
+    }
 }
 
 impl Apply for ListMembers {
@@ -199,30 +207,32 @@ impl Apply for ListMembers {
 
     async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Vec<Member>> {
         Submission::load(tx, &self.batch).await?;
-        each_row(tx, MEMBERS, [text(&self.batch)], member).await
+        listed_by_key(tx, MEMBERS, text(&self.batch), member).await
     }
 }
 
+/// Only a page that was asked before can have been cut, refused, or in a batch that failed.
 pub(super) const MEMBERS: &str = "
-    SELECT m.record_key, p.page_number,
-           CASE WHEN p.batch_id = m.batch_id THEN p.stage END AS held_stage,
-           f.uri, f.mime, f.expires_at, f.sha256 AS image_sha256, p.predecessor,
-           q.stage AS predecessor_stage, a.attempt_number, coalesce(n.count, 0) AS failures,
-           p.releases, p.batch_size_max,
-           (SELECT count(*) FROM attempts AS t WHERE t.record_key = m.record_key
-                AND t.error_type = 'Truncated') AS truncations,
-           (SELECT count(*) FROM attempts AS t WHERE t.record_key = m.record_key
-                AND t.error_type IN ('Recitation','ContentFiltered','Repetition')) AS refusals,
-           (SELECT count(*) FROM attempts AS t JOIN submissions AS s ON s.batch_id = t.batch_id
-                WHERE t.record_key = m.record_key
-                AND s.abandon_code IN ('failed','refused')) AS whole_failures
-    FROM batch_record_keys AS m
-    JOIN pages AS p ON p.record_key = m.record_key
-    JOIN attempts AS a ON a.batch_id = m.batch_id AND a.record_key = m.record_key
+    SELECT json_group_array(json_array(
+        w.record_key, p.page_number, iif(p.batch_id = ?1, p.stage, NULL),
+        f.uri, f.mime, f.expires_at, f.sha256, p.predecessor, q.stage,
+        a.attempt_number, coalesce(n.count, 0), p.releases, p.batch_size_max,
+        iif(a.attempt_number = 1, 0, (
+            SELECT count(*) FROM attempts AS t WHERE t.record_key = w.record_key
+                AND t.error_type = 'Truncated')),
+        iif(a.attempt_number = 1, 0, (
+            SELECT count(*) FROM attempts AS t WHERE t.record_key = w.record_key
+                AND t.error_type IN ('Recitation','ContentFiltered','Repetition'))),
+        iif(a.attempt_number = 1, 0, (
+            SELECT count(*) FROM attempts AS t JOIN submissions AS s ON s.batch_id = t.batch_id
+            WHERE t.record_key = w.record_key AND s.abandon_code IN ('failed','refused')))))
+    FROM (SELECT record_key FROM batch_record_keys
+          WHERE batch_id = ?1 AND record_key > ?2 ORDER BY record_key LIMIT ?3) AS w
+    JOIN pages AS p ON p.record_key = w.record_key
+    JOIN attempts AS a ON a.batch_id = ?1 AND a.record_key = w.record_key
     JOIN remote_files AS f ON f.name = a.image_file
     LEFT JOIN pages AS q ON q.record_key = p.predecessor
-    LEFT JOIN failure_counts AS n ON n.record_key = m.record_key
-    WHERE m.batch_id = ?1 ORDER BY m.record_key";
+    LEFT JOIN failure_counts AS n ON n.record_key = w.record_key";
 
 fn member(row: MemberRow) -> StateResult<Member> {
     let thing = format!("page '{}'", row.record_key);
@@ -236,11 +246,7 @@ fn member(row: MemberRow) -> StateResult<Member> {
         file_uri: row.uri,
         file_mime: row.mime,
         file_expires_at: instant(&thing, &row.expires_at)?,
-        // The image of an adopted job may not be known: then there is nothing to compare with.
-        image_sha256: row
-            .image_sha256
-            .filter(|hash| !hash.is_empty())
-            .map(Sha256Hex::from),
+        image_sha256: known_hash(row.image_sha256),
         predecessor: row.predecessor.map(RecordKey::from),
         predecessor_completed: completed,
         attempt_number: small(row.attempt_number),
@@ -253,6 +259,57 @@ fn member(row: MemberRow) -> StateResult<Member> {
         batch_size_max: row.batch_size_max.map(small),
         key: RecordKey::from(row.record_key),
     })
+}
+
+/// The columns of [`TO_JUDGE`], in their order.
+#[derive(Deserialize)]
+struct ToJudgeRow {
+    record_key: String,
+    is_open: i64,
+    image_sha256: Option<String>,
+    failures: i64,
+    releases: i64,
+}
+
+impl Keyed for ToJudgeRow {
+    fn key(&self) -> &str {
+        &self.record_key
+    }
+}
+
+impl Apply for ListToJudge {
+    type Reply = Vec<ToJudge>;
+    const WRITES: bool = false;
+
+    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Vec<ToJudge>> {
+        Submission::load(tx, &self.batch).await?;
+        let wanted = |row: ToJudgeRow| {
+            Ok(ToJudge {
+                key: RecordKey::from(row.record_key),
+                is_open: row.is_open != 0,
+                image_sha256: known_hash(row.image_sha256),
+                failures: small(row.failures),
+                releases: small(row.releases),
+            })
+        };
+        listed_by_key(tx, TO_JUDGE, text(&self.batch), wanted).await
+    }
+}
+
+pub(super) const TO_JUDGE: &str = "
+    SELECT json_group_array(json_array(
+        w.record_key, p.batch_id IS ?1 AND p.stage = 'validating', f.sha256, coalesce(n.count, 0),
+        p.releases))
+    FROM (SELECT record_key FROM batch_record_keys
+          WHERE batch_id = ?1 AND record_key > ?2 ORDER BY record_key LIMIT ?3) AS w
+    JOIN pages AS p ON p.record_key = w.record_key
+    JOIN attempts AS a ON a.batch_id = ?1 AND a.record_key = w.record_key
+    JOIN remote_files AS f ON f.name = a.image_file
+    LEFT JOIN failure_counts AS n ON n.record_key = w.record_key";
+
+/// The image of an adopted job may not be known: then there is nothing to compare with.
+fn known_hash(hash: Option<String>) -> Option<Sha256Hex> {
+    hash.filter(|hash| !hash.is_empty()).map(Sha256Hex::from)
 }
 
 impl Apply for RecordSpooled {

@@ -21,11 +21,13 @@ use crate::domain::time::Timestamp;
 use crate::domain::window::Window;
 
 mod brakes;
+mod members;
 mod repairs;
 mod replies;
 mod upkeep;
 
 pub use brakes::*;
+pub use members::*;
 pub use repairs::*;
 pub use replies::*;
 pub use upkeep::*;
@@ -194,6 +196,9 @@ messages! {
 
     /// The members of a batch, sorted by key.
     ListMembers { batch: BatchId } -> Vec<Member>;
+
+    /// The same, with no more of each than judging its answer needs.
+    ListToJudge { batch: BatchId } -> Vec<ToJudge>;
 
     /// The lines file is on disk. Refused members leave the batch and are dead.
     RecordSpooled {

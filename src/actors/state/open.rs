@@ -198,6 +198,10 @@ pub(super) async fn connect_for_clearing(path: &Path) -> Result<DatabaseConnecti
     })
 }
 
+/// Prepared statements that are kept. A change is a statement of its own for each set of columns that it
+/// touches, so there are more of them than kinds of messages.
+const STATEMENTS_MAX: usize = 300;
+
 /// What the owner's connection keeps of the database in its own memory, in KiB as SQLite writes them. What it
 /// does not keep, the system keeps in memory that it can give to others.
 const CACHE_SIZE: &str = "-16384";
@@ -222,6 +226,7 @@ async fn connect_with(
                 .create_if_missing(may_create)
                 .foreign_keys(foreign_keys)
                 .busy_timeout(Duration::from_secs(5))
+                .statement_cache_capacity(STATEMENTS_MAX)
                 .pragma("journal_mode", "WAL")
                 .pragma("synchronous", "FULL")
                 .pragma("wal_autocheckpoint", "10000")

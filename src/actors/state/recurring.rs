@@ -2,8 +2,8 @@
 
 use super::orders::carry;
 use super::{
-    alerts, audit_live, batches, halts, orders, pages, questions, remote_files, results, scan,
-    submits, turnaround, upkeep, uploads,
+    alerts, audit_live, batches, describe, halts, orders, pages, questions, remote_files, results,
+    scan, submits, turnaround, upkeep, uploads,
 };
 
 /// The questions and changes whose cost must follow the work that is left, not the pages that are
@@ -30,6 +30,8 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("deletable", questions::DELETABLE_COUNT),
     ("known files", remote_files::KNOWN),
     ("members", batches::MEMBERS),
+    ("members to judge", batches::TO_JUDGE),
+    ("members of a manifest", describe::DESCRIBED),
     ("pages of books", scan::PAGES_OF_BOOKS),
     ("image faults", scan::IMAGE_FAULTS),
     ("replace images", remote_files::REPLACE_IMAGES),

@@ -110,6 +110,38 @@ pub(super) async fn listed<T: DeserializeOwned, const N: usize>(
     })
 }
 
+/// A row that is about one page.
+pub(super) trait Keyed {
+    /// The record key.
+    fn key(&self) -> &str;
+}
+
+/// Gives all rows of a question that [`listed`] would give, a chunk at a time, so that their text is never
+/// held whole: each brought to what is wanted of it, in the order of their keys. The question takes the
+/// key to go on after as `?2` and the most rows of a chunk as `?3`.
+pub(super) async fn listed_by_key<T: DeserializeOwned + Keyed, U>(
+    conn: &impl ConnectionTrait,
+    sql: &str,
+    of: Value,
+    wanted: impl Fn(T) -> StateResult<U>,
+) -> StateResult<Vec<U>> {
+    let mut all = Vec::new();
+    let mut after = String::new();
+    loop {
+        let chunk = signed(as_u64(CHUNK_ROWS));
+        let values = [of.clone(), after.clone().into(), chunk.into()];
+        let mut found: Vec<T> = listed(conn, sql, values).await?;
+        found.sort_by(|a, b| a.key().cmp(b.key()));
+        let Some(last) = found.last() else {
+            return Ok(all);
+        };
+        after = last.key().to_owned();
+        for row in found {
+            all.push(wanted(row)?);
+        }
+    }
+}
+
 /// Gives all rows of a question whose rows may be many, each brought to what is wanted of it as it
 /// comes: rows as the driver has them take several times as much memory.
 pub(super) async fn each_row<T: FromQueryResult, U, const N: usize>(

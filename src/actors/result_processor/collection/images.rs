@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt};
 
 use super::super::judge::{Judged, Judgement};
 use super::Collection;
-use crate::actors::state::messages::Member;
+use crate::actors::state::messages::ToJudge;
 use crate::notices;
 
 /// Images that are read side by side.
@@ -18,8 +18,8 @@ impl Collection {
     /// be read now proves nothing.
     pub(super) async fn without_stale<'a>(
         &self,
-        run: Vec<(Judged, &'a Member)>,
-    ) -> Vec<(Judged, &'a Member)> {
+        run: Vec<(Judged, &'a ToJudge)>,
+    ) -> Vec<(Judged, &'a ToJudge)> {
         if !self.shop.options.compare_images {
             return run;
         }
@@ -42,7 +42,7 @@ impl Collection {
         kept
     }
 
-    async fn is_replaced(&self, member: &Member) -> bool {
+    async fn is_replaced(&self, member: &ToJudge) -> bool {
         let Some(sent) = &member.image_sha256 else {
             return false;
         };

@@ -9,25 +9,31 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::stream::{self, Stream, StreamExt};
+use futures_util::join;
+use futures_util::stream::{self, StreamExt};
+use tokio::sync::mpsc;
 
 use super::super::CollectionError;
 use super::super::index::Index;
 use super::super::judge::{self, Judged, Judgement};
 use super::{Collection, chunks, priced};
-use crate::actors::state::messages::Member;
+use crate::actors::state::messages::ToJudge;
 use crate::domain::attempt::{AnswerFacts, Outcome, Verdict};
 use crate::domain::ids::RecordKey;
-use crate::domain::page::PageStage;
 use crate::meter::{self, Spot};
 use crate::ports::result_sink::RawReader;
 
 /// Runs of answers that are written or recorded at a time, while the next one is judged. Each holds up to
 /// `results.verdicts_per_commit` outputs in memory.
-const RUNS_TOGETHER: usize = 2;
+const RUNS_TOGETHER: usize = 3;
+/// Judged runs that wait for that.
+const RUNS_AHEAD: usize = 1;
 
 /// The open members of a batch, by key.
-type Open<'a> = HashMap<&'a RecordKey, &'a Member>;
+type Open<'a> = HashMap<&'a RecordKey, &'a ToJudge>;
+
+/// A run of answers that are written and recorded together.
+type Run<'a> = Vec<(Judged, &'a ToJudge)>;
 
 impl Collection {
     /// Reads the file again and judges each answer, a run of lines at a time.
@@ -35,81 +41,81 @@ impl Collection {
         &self,
         path: &Path,
         index: &Index,
-        members: &[Member],
+        members: &[ToJudge],
     ) -> Result<(), CollectionError> {
         let open: Open<'_> = members
             .iter()
-            .filter(|member| member.stage == Some(PageStage::Validating))
+            .filter(|member| member.is_open)
             .map(|member| (&member.key, member))
             .collect();
         let reader = self.shop.ports.sink.open_raw(path).await?;
-        // Once a run fails, nothing new is begun; what is under way is brought to its end.
+        let (judged, runs) = mpsc::channel(RUNS_AHEAD);
+        let judging = self.judge_runs(reader, index, &open, judged);
+        let (read, recorded) = join!(judging, self.record_runs(runs));
+        recorded.and(read)
+    }
+
+    /// Judges the answers of open members and hands them on in runs, until there are no more or nobody
+    /// takes them.
+    async fn judge_runs<'a>(
+        &self,
+        mut reader: Box<dyn RawReader>,
+        index: &Index,
+        open: &Open<'a>,
+        judged: mpsc::Sender<Run<'a>>,
+    ) -> Result<(), CollectionError> {
+        let (validator, rules) = (&self.shop.validator, &self.shop.options.rules);
+        while let Some(lines) = reader.next_lines().await? {
+            let judging = judge::judge_lines(lines, Arc::clone(validator), rules.clone());
+            let answers = meter::waiting(Spot::Judge, judging).await;
+            let mut seen = HashSet::new();
+            let answers = answers
+                .into_iter()
+                .filter(|judged| index.is_answer(&judged.key, judged.line.offset))
+                .filter_map(|judged| {
+                    let member = *open.get(&judged.key)?;
+                    seen.insert(&member.key).then_some((judged, member))
+                })
+                .collect();
+            for run in chunks(answers, self.shop.options.verdicts_together) {
+                if judged.send(run).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes and records runs of answers. Once one fails, nothing new is begun; what is under way is
+    /// brought to its end.
+    async fn record_runs(&self, runs: mpsc::Receiver<Run<'_>>) -> Result<(), CollectionError> {
         let failed = Cell::new(false);
-        let one = async |run: Result<Vec<(Judged, &Member)>, CollectionError>| {
+        let one = async |run| {
             if failed.get() {
                 return Ok(());
             }
-            let ended = match run {
-                Ok(run) => self.write_and_record(self.without_stale(run).await).await,
-                Err(error) => Err(error),
-            };
+            let ended = self.write_and_record(self.without_stale(run).await).await;
             failed.set(failed.get() || ended.is_err());
             ended
         };
-        let runs = self
-            .judged_runs(reader, index, &open)
+        let runs = stream::unfold(runs, async |mut runs| {
+            let run = runs.recv().await?;
+            Some((run, runs))
+        });
+        let ended = runs
             .take_while(|_run| std::future::ready(!failed.get()))
             .map(one)
             .buffer_unordered(RUNS_TOGETHER);
-        let mut runs = std::pin::pin!(runs);
+        let mut ended = std::pin::pin!(ended);
         let mut outcome = Ok(());
-        while let Some(ended) = runs.next().await {
-            outcome = outcome.and(ended);
+        while let Some(run) = ended.next().await {
+            outcome = outcome.and(run);
         }
         outcome
     }
 
-    /// The answers of open members, judged, in runs that are written and recorded together.
-    fn judged_runs<'a>(
-        &'a self,
-        reader: Box<dyn RawReader>,
-        index: &'a Index,
-        open: &'a Open<'a>,
-    ) -> impl Stream<Item = Result<Vec<(Judged, &'a Member)>, CollectionError>> + 'a {
-        let reads = stream::unfold(Some(reader), move |reader| async move {
-            let mut reader = reader?;
-            match reader.next_lines().await {
-                Ok(None) => None,
-                Ok(Some(lines)) => {
-                    let (validator, rules) = (&self.shop.validator, &self.shop.options.rules);
-                    let judging = judge::judge_lines(lines, Arc::clone(validator), rules.clone());
-                    let judged = meter::waiting(Spot::Judge, judging).await;
-                    Some((Ok(judged), Some(reader)))
-                }
-                Err(error) => Some((Err(CollectionError::from(error)), None)),
-            }
-        });
-        let runs = reads.map(move |read| match read {
-            Err(error) => vec![Err(error)],
-            Ok(judged) => {
-                let mut seen = HashSet::new();
-                let answers = judged
-                    .into_iter()
-                    .filter(|judged| index.is_answer(&judged.key, judged.line.offset))
-                    .filter_map(|judged| {
-                        let member = *open.get(&judged.key)?;
-                        seen.insert(judged.key.clone()).then_some((judged, member))
-                    })
-                    .collect();
-                let together = self.shop.options.verdicts_together;
-                chunks(answers, together).into_iter().map(Ok).collect()
-            }
-        });
-        runs.map(stream::iter).flatten()
-    }
-
     /// Writes the accepted outputs of a run of answers, then records all its verdicts.
-    async fn write_and_record(&self, run: Vec<(Judged, &Member)>) -> Result<(), CollectionError> {
+    async fn write_and_record(&self, run: Run<'_>) -> Result<(), CollectionError> {
         let mut outputs = Vec::new();
         let mut waiting = Vec::new();
         let mut verdicts = Vec::with_capacity(run.len());

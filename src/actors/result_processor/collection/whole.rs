@@ -6,7 +6,7 @@ use super::super::CollectionError;
 use super::super::index::Index;
 use super::{Collection, CollectionEnd, index_of};
 use crate::actors::activity::answered;
-use crate::actors::state::messages::{BeginCollect, Member, RawFile};
+use crate::actors::state::messages::{BeginCollect, RawFile, ToJudge};
 use crate::domain::failure::Next;
 use crate::notices;
 use crate::ports::file_api::Collected;
@@ -18,7 +18,7 @@ impl Collection {
     pub(super) async fn whole_index(
         &self,
         raw: RawFile,
-        members: &[Member],
+        members: &[ToJudge],
     ) -> Result<Result<(PathBuf, Index), CollectionEnd>, CollectionError> {
         let path = PathBuf::from(&raw.path);
         let keys = || members.iter().map(|member| member.key.clone());
