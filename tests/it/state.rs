@@ -752,6 +752,32 @@ async fn members_are_listed_with_what_the_request_needs() {
 }
 
 #[actix::test]
+async fn a_large_batch_is_listed_whole_whatever_is_missing_of_its_first_members() {
+    const PAGES: u32 = 2_100;
+    let world = World::new().await;
+    world.plan("b1", 1..=PAGES).await;
+    let list = ListMembers { batch: batch("b1") };
+    let to_judge = ListToJudge { batch: batch("b1") };
+    let describe = DescribeBatch { batch: batch("b1") };
+    let members = world.tell(list.clone()).await.unwrap();
+    assert_eq!(members.len(), PAGES as usize);
+    assert!(members.is_sorted_by_key(|member| member.key.clone()));
+    let same = |keys: Vec<RecordKey>| keys.iter().eq(members.iter().map(|member| &member.key));
+    let judged = world.tell(to_judge.clone()).await.unwrap();
+    assert!(same(judged.into_iter().map(|member| member.key).collect()));
+    let described = world.tell(describe).await.unwrap().members;
+    assert!(same(
+        described.into_iter().map(|member| member.key).collect()
+    ));
+    // Nothing of ours does this; a hand at the database may.
+    let lost = "UPDATE attempts SET image_file = 'files/lost' WHERE record_key IN (
+                    SELECT record_key FROM batch_record_keys ORDER BY record_key LIMIT 1500)";
+    world.ask(lost).await;
+    assert_eq!(world.tell(list).await.unwrap(), members[1_500..]);
+    assert_eq!(world.tell(to_judge).await.unwrap().len(), 600);
+}
+
+#[actix::test]
 async fn a_forgotten_lines_file_is_deleted_and_can_be_uploaded_again() {
     let world = World::new().await;
     world.plan("b1", [1]).await;

@@ -16,7 +16,7 @@ use super::messages::{
 use super::pages::{Cause, Pages, mark_deleting};
 use super::rows::{instant, word};
 use super::sql::{
-    CHUNK_ROWS, Keyed, as_u64, execute_exactly, json_list, listed, listed_by_key, signed, small,
+    CHUNK_ROWS, Keyed, as_u64, execute_exactly, json_list, listed, listed_members, signed, small,
     text, texts,
 };
 use super::submits::{Submission, note_history};
@@ -207,32 +207,32 @@ impl Apply for ListMembers {
 
     async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Vec<Member>> {
         Submission::load(tx, &self.batch).await?;
-        listed_by_key(tx, MEMBERS, text(&self.batch), member).await
+        listed_members(tx, MEMBERS, &self.batch, member).await
     }
 }
 
 /// Only a page that was asked before can have been cut, refused, or in a batch that failed.
 pub(super) const MEMBERS: &str = "
     SELECT json_group_array(json_array(
-        w.record_key, p.page_number, iif(p.batch_id = ?1, p.stage, NULL),
+        m.record_key, p.page_number, iif(p.batch_id = ?1, p.stage, NULL),
         f.uri, f.mime, f.expires_at, f.sha256, p.predecessor, q.stage,
         a.attempt_number, coalesce(n.count, 0), p.releases, p.batch_size_max,
         iif(a.attempt_number = 1, 0, (
-            SELECT count(*) FROM attempts AS t WHERE t.record_key = w.record_key
+            SELECT count(*) FROM attempts AS t WHERE t.record_key = m.record_key
                 AND t.error_type = 'Truncated')),
         iif(a.attempt_number = 1, 0, (
-            SELECT count(*) FROM attempts AS t WHERE t.record_key = w.record_key
+            SELECT count(*) FROM attempts AS t WHERE t.record_key = m.record_key
                 AND t.error_type IN ('Recitation','ContentFiltered','Repetition'))),
         iif(a.attempt_number = 1, 0, (
             SELECT count(*) FROM attempts AS t JOIN submissions AS s ON s.batch_id = t.batch_id
-            WHERE t.record_key = w.record_key AND s.abandon_code IN ('failed','refused')))))
-    FROM (SELECT record_key FROM batch_record_keys
-          WHERE batch_id = ?1 AND record_key > ?2 ORDER BY record_key LIMIT ?3) AS w
-    JOIN pages AS p ON p.record_key = w.record_key
-    JOIN attempts AS a ON a.batch_id = ?1 AND a.record_key = w.record_key
+            WHERE t.record_key = m.record_key AND s.abandon_code IN ('failed','refused')))))
+    FROM batch_record_keys AS m
+    JOIN pages AS p ON p.record_key = m.record_key
+    JOIN attempts AS a ON a.batch_id = ?1 AND a.record_key = m.record_key
     JOIN remote_files AS f ON f.name = a.image_file
     LEFT JOIN pages AS q ON q.record_key = p.predecessor
-    LEFT JOIN failure_counts AS n ON n.record_key = w.record_key";
+    LEFT JOIN failure_counts AS n ON n.record_key = m.record_key
+    WHERE m.batch_id = ?1 AND m.record_key > ?2 AND m.record_key <= ?3";
 
 fn member(row: MemberRow) -> StateResult<Member> {
     let thing = format!("page '{}'", row.record_key);
@@ -292,20 +292,20 @@ impl Apply for ListToJudge {
                 releases: small(row.releases),
             })
         };
-        listed_by_key(tx, TO_JUDGE, text(&self.batch), wanted).await
+        listed_members(tx, TO_JUDGE, &self.batch, wanted).await
     }
 }
 
 pub(super) const TO_JUDGE: &str = "
     SELECT json_group_array(json_array(
-        w.record_key, p.batch_id IS ?1 AND p.stage = 'validating', f.sha256, coalesce(n.count, 0),
+        m.record_key, p.batch_id IS ?1 AND p.stage = 'validating', f.sha256, coalesce(n.count, 0),
         p.releases))
-    FROM (SELECT record_key FROM batch_record_keys
-          WHERE batch_id = ?1 AND record_key > ?2 ORDER BY record_key LIMIT ?3) AS w
-    JOIN pages AS p ON p.record_key = w.record_key
-    JOIN attempts AS a ON a.batch_id = ?1 AND a.record_key = w.record_key
+    FROM batch_record_keys AS m
+    JOIN pages AS p ON p.record_key = m.record_key
+    JOIN attempts AS a ON a.batch_id = ?1 AND a.record_key = m.record_key
     JOIN remote_files AS f ON f.name = a.image_file
-    LEFT JOIN failure_counts AS n ON n.record_key = w.record_key";
+    LEFT JOIN failure_counts AS n ON n.record_key = m.record_key
+    WHERE m.batch_id = ?1 AND m.record_key > ?2 AND m.record_key <= ?3";
 
 /// The image of an adopted job may not be known: then there is nothing to compare with.
 fn known_hash(hash: Option<String>) -> Option<Sha256Hex> {

@@ -10,7 +10,7 @@ use entity::{recipes, submissions};
 use super::messages::{DescribeBatch, StagesOfBatches, StateError, StateResult};
 use super::rows::{instant, word};
 use super::sql::{
-    Keyed, as_u64, first, json_list, listed_by_key, maybe_text, rows, small, text, unsigned,
+    Keyed, as_u64, first, json_list, listed_members, maybe_text, rows, small, text, unsigned,
 };
 use super::submits::Submission;
 use super::{Apply, Rules};
@@ -47,11 +47,11 @@ pub(super) const DESCRIBED: &str = "
     SELECT json_group_array(json_array(
         a.record_key, a.attempt_number, p.releases, a.prompt_sha256, a.context_sha256,
         f.name, f.uri, f.mime, f.bytes, f.sha256, f.expires_at))
-    FROM (SELECT record_key FROM batch_record_keys
-          WHERE batch_id = ?1 AND record_key > ?2 ORDER BY record_key LIMIT ?3) AS w
-    JOIN attempts AS a ON a.batch_id = ?1 AND a.record_key = w.record_key
+    FROM batch_record_keys AS m
+    JOIN attempts AS a ON a.batch_id = ?1 AND a.record_key = m.record_key
     JOIN pages AS p ON p.record_key = a.record_key
-    JOIN remote_files AS f ON f.name = a.image_file";
+    JOIN remote_files AS f ON f.name = a.image_file
+    WHERE m.batch_id = ?1 AND m.record_key > ?2 AND m.record_key <= ?3";
 
 const LINES_FILE: &str = "
     SELECT name AS record_key, 1 AS attempt_number, 0 AS releases, NULL AS prompt_sha256,
@@ -97,7 +97,7 @@ impl Apply for DescribeBatch {
                 of_page.remove(0);
             }
         }
-        let members = listed_by_key(tx, DESCRIBED, text(&self.batch), |row: DescribedRow| {
+        let members = listed_members(tx, DESCRIBED, &self.batch, |row: DescribedRow| {
             let failures = failures.get(&row.record_key).cloned().unwrap_or_default();
             described(row, failures)
         });

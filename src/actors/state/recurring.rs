@@ -3,7 +3,7 @@
 use super::orders::carry;
 use super::{
     alerts, audit_live, batches, describe, halts, orders, pages, questions, remote_files, results,
-    scan, submits, turnaround, upkeep, uploads,
+    scan, sql, submits, turnaround, upkeep, uploads,
 };
 
 /// The questions and changes whose cost must follow the work that is left, not the pages that are
@@ -29,6 +29,7 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("live batches", questions::LIVE_BATCHES),
     ("deletable", questions::DELETABLE_COUNT),
     ("known files", remote_files::KNOWN),
+    ("last of a chunk", sql::LAST_OF_CHUNK),
     ("members", batches::MEMBERS),
     ("members to judge", batches::TO_JUDGE),
     ("members of a manifest", describe::DESCRIBED),

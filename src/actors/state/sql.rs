@@ -8,6 +8,7 @@ use sea_orm::{
 use serde::de::DeserializeOwned;
 
 use super::messages::{StateError, StateResult};
+use crate::domain::ids::BatchId;
 
 /// Rows that one statement writes or looks up. One JSON parameter carries them, so the limit on
 /// bound parameters does not matter; the size of that parameter does.
@@ -116,31 +117,37 @@ pub(super) trait Keyed {
     fn key(&self) -> &str;
 }
 
-/// Gives all rows of a question that [`listed`] would give, a chunk at a time, so that their text is never
-/// held whole: each brought to what is wanted of it, in the order of their keys. The question takes the
-/// key to go on after as `?2` and the most rows of a chunk as `?3`.
-pub(super) async fn listed_by_key<T: DeserializeOwned + Keyed, U>(
+/// Gives what [`listed`] would give of a batch's members, a chunk of them at a time, so that their text is
+/// never held whole: each brought to what is wanted of it, in the order of their keys. The question is
+/// about the members of batch `?1` after key `?2` and up to `?3`.
+pub(super) async fn listed_members<T: DeserializeOwned + Keyed, U>(
     conn: &impl ConnectionTrait,
     sql: &str,
-    of: Value,
+    batch: &BatchId,
     wanted: impl Fn(T) -> StateResult<U>,
 ) -> StateResult<Vec<U>> {
     let mut all = Vec::new();
     let mut after = String::new();
     loop {
         let chunk = signed(as_u64(CHUNK_ROWS));
-        let values = [of.clone(), after.clone().into(), chunk.into()];
-        let mut found: Vec<T> = listed(conn, sql, values).await?;
-        found.sort_by(|a, b| a.key().cmp(b.key()));
-        let Some(last) = found.last() else {
+        let values = [text(batch), after.as_str().into(), chunk.into()];
+        let Some(last) = maybe_text(conn, LAST_OF_CHUNK, values).await? else {
             return Ok(all);
         };
-        after = last.key().to_owned();
+        let values = [text(batch), after.into(), last.as_str().into()];
+        let mut found: Vec<T> = listed(conn, sql, values).await?;
+        found.sort_by(|a, b| a.key().cmp(b.key()));
         for row in found {
             all.push(wanted(row)?);
         }
+        after = last;
     }
 }
+
+pub(super) const LAST_OF_CHUNK: &str = "
+    SELECT max(record_key) FROM (
+        SELECT record_key FROM batch_record_keys
+        WHERE batch_id = ?1 AND record_key > ?2 ORDER BY record_key LIMIT ?3)";
 
 /// Gives all rows of a question whose rows may be many, each brought to what is wanted of it as it
 /// comes: rows as the driver has them take several times as much memory.
