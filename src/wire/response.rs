@@ -79,6 +79,7 @@ pub fn row(line: &[u8]) -> Row {
     }
 }
 
+/// Reads the trimmed text of a line level by level, whatever stands in it.
 pub(super) fn row_of_any_shape(text: &str) -> Row {
     match addressed(text) {
         Ok((key, said)) => Row::Answer {

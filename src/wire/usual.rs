@@ -157,15 +157,7 @@ impl<'de> Deserialize<'de> for Count {
 struct Nothing;
 
 impl<'de> Deserialize<'de> for Nothing {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Refusal;
-        impl Visitor<'_> for Refusal {
-            type Value = Nothing;
-            fn expecting(&self, words: &mut fmt::Formatter<'_>) -> fmt::Result {
-                words.write_str("nothing")
-            }
-        }
-        deserializer.deserialize_any(Refusal)?;
+    fn deserialize<D: Deserializer<'de>>(_deserializer: D) -> Result<Self, D::Error> {
         Err(D::Error::custom("nothing is expected here"))
     }
 }

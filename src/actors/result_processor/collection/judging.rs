@@ -5,7 +5,7 @@
 //! has one answer, and an output is durable before its verdict is sent.
 
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -68,13 +68,13 @@ impl Collection {
         while let Some(lines) = reader.next_lines().await? {
             let judging = judge::judge_lines(lines, Arc::clone(validator), rules.clone());
             let answers = meter::waiting(Spot::Judge, judging).await;
-            let mut seen = HashSet::new();
+            // A page has one answer at one place, so that none comes twice.
             let answers = answers
                 .into_iter()
                 .filter(|judged| index.is_answer(&judged.key, judged.line.offset))
                 .filter_map(|judged| {
                     let member = *open.get(&judged.key)?;
-                    seen.insert(&member.key).then_some((judged, member))
+                    Some((judged, member))
                 })
                 .collect();
             for run in chunks(answers, self.shop.options.verdicts_together) {
