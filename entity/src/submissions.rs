@@ -1,8 +1,10 @@
 //! The intent to create one remote job, and what became of it.
 
 use sea_orm::entity::prelude::*;
+use serde::Deserialize;
 
-#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+/// Deserialized from an array, it takes its fields in the order of its columns.
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel, Deserialize)]
 #[sea_orm(table_name = "submissions")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]

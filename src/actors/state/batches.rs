@@ -340,15 +340,14 @@ impl Apply for RecordSpooled {
     }
 }
 
+pub(super) const MEMBER_KEYS: &str = "
+    SELECT json_group_array(record_key) FROM batch_record_keys WHERE batch_id = ?1";
+
 impl RecordSpooled {
     /// Every member is either in the lines file or refused, and nobody else is.
     async fn refuse_strangers(&self, tx: &DatabaseTransaction) -> StateResult<()> {
-        let members = texts(
-            tx,
-            "SELECT record_key FROM batch_record_keys WHERE batch_id = ?1 ORDER BY record_key",
-            [text(&self.batch)],
-        )
-        .await?;
+        let mut members: Vec<String> = listed(tx, MEMBER_KEYS, [text(&self.batch)]).await?;
+        members.sort_unstable();
         let included = self.included.iter().map(|member| member.key.as_str());
         let refused = self.refused.iter().map(|(key, _detail)| key.as_str());
         let mut named: Vec<&str> = included.chain(refused).collect();

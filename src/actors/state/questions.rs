@@ -2,19 +2,19 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult, QueryFilter,
-    QueryOrder, QuerySelect,
-};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
 
-use entity::{remote_files, submissions};
+use entity::submissions;
 
 use super::messages::{
     BatchRow, ListBatches, ListWork, RawFile, StateResult, StoredFile, Summarize, Summary, WorkLeft,
 };
-use super::remote_files::stored_file;
+use super::remote_files::{STORED_FILES, StoredRow, stored_file};
 use super::rows::{batch_output, batch_state, instant, maybe_instant, word};
-use super::sql::{maybe_text, number, optional_text, rows, small, text, unsigned};
+use super::sql::{
+    json_list, listed, maybe_text, number, optional_text, rows, signed, small, text, unsigned,
+};
+use super::submits::submission_rows;
 use super::{Apply, Rules, halts, read};
 use crate::domain::batch::BatchStage;
 use crate::domain::ids::{BatchId, KeyFingerprint, RecipeHash, RemoteName, ScopeToken, Sha256Hex};
@@ -49,14 +49,18 @@ pub(super) async fn list_batches(
     states: &[BatchStage],
     limit: u64,
 ) -> StateResult<Vec<BatchRow>> {
-    let found = submissions::Entity::find()
-        .filter(submissions::Column::State.is_in(states.iter().map(|state| state.as_str())))
-        .order_by_asc(submissions::Column::CreatedAt)
-        .order_by_asc(submissions::Column::BatchId)
-        .limit(limit)
-        .all(conn)
-        .await?;
+    let mut found = submission_rows(conn, &in_states(states), [signed(limit).into()]).await?;
+    found.sort_by(|a, b| (&a.created_at, &a.batch_id).cmp(&(&b.created_at, &b.batch_id)));
     batch_rows(conn, found).await
+}
+
+/// The condition of submissions in these states, the oldest `?1` of them.
+pub(super) fn in_states(states: &[BatchStage]) -> String {
+    let words: Vec<String> = states.iter().map(|state| format!("'{state}'")).collect();
+    format!(
+        "WHERE state IN ({}) ORDER BY created_at, batch_id LIMIT ?1",
+        words.join(", ")
+    )
 }
 
 /// Submissions as stages see them.
@@ -70,10 +74,7 @@ pub(super) async fn batch_rows(
         .collect();
     let mut files = HashMap::new();
     if !names.is_empty() {
-        let rows = remote_files::Entity::find()
-            .filter(remote_files::Column::Name.is_in(names))
-            .all(conn)
-            .await?;
+        let rows: Vec<StoredRow> = listed(conn, STORED_FILES, [json_list(names)]).await?;
         for row in rows {
             let file = stored_file(row)?;
             files.insert(file.name.to_string(), file);

@@ -15,6 +15,7 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("list uploaded", uploads::UPLOADED),
     ("uploaded in all", uploads::UPLOADED_TOTAL),
     ("least urgent", uploads::LEAST_URGENT),
+    ("more urgent", uploads::MORE_URGENT),
     ("most urgent", uploads::MOST_URGENT),
     ("list deletable", remote_files::DELETABLE),
     ("held bytes", remote_files::HELD_BYTES),
@@ -29,9 +30,12 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("live batches", questions::LIVE_BATCHES),
     ("deletable", questions::DELETABLE_COUNT),
     ("known files", remote_files::KNOWN),
+    ("stored files", remote_files::STORED_FILES),
     ("last of a chunk", sql::LAST_OF_CHUNK),
     ("members", batches::MEMBERS),
     ("members to judge", batches::TO_JUDGE),
+    ("keys of members", batches::MEMBER_KEYS),
+    ("members at hand", results::WAITING),
     ("members of a manifest", describe::DESCRIBED),
     ("pages of books", scan::PAGES_OF_BOOKS),
     ("image faults", scan::IMAGE_FAULTS),
@@ -64,10 +68,14 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("old raw results", upkeep::OLD_RAW),
 ];
 
-/// The changes whose text depends on what changes, at their longest.
+/// The changes and questions whose text depends on what they are about, at their longest.
 pub fn recurring_changes() -> Vec<(&'static str, String)> {
     vec![
         ("update pages", pages::update_of_everything()),
         ("decide attempts", results::decide_all_apart()),
+        (
+            "live batches, listed",
+            submits::submissions_sql(&questions::in_states(&questions::LIVE_STAGES)),
+        ),
     ]
 }

@@ -2,6 +2,7 @@
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use entity::remote_files;
@@ -12,7 +13,7 @@ use super::messages::{
 };
 use super::rows::{corrupt, instant, word};
 use super::sql::{
-    CHUNK_ROWS, execute, execute_exactly, json_list, number, rows, signed, text, texts, unsigned,
+    CHUNK_ROWS, execute, execute_exactly, json_list, listed, number, signed, text, texts, unsigned,
 };
 use super::{Apply, Rules};
 use crate::domain::ids::{BatchId, KeyFingerprint, RecordKey, RemoteName, Sha256Hex};
@@ -148,8 +149,24 @@ pub(super) async fn insert_lines(
     Ok(())
 }
 
+/// The columns of [`STORED_FILES`], in their order.
+#[derive(Deserialize)]
+pub(super) struct StoredRow {
+    name: String,
+    uri: String,
+    mime: String,
+    bytes: i64,
+    sha256: Option<String>,
+    key_fingerprint: String,
+    expires_at: String,
+}
+
+pub(super) const STORED_FILES: &str = "
+    SELECT json_group_array(json_array(name, uri, mime, bytes, sha256, key_fingerprint, expires_at))
+    FROM remote_files WHERE name IN (SELECT value FROM json_each(?1))";
+
 /// A ledger row as a file that stages can use.
-pub(super) fn stored_file(row: remote_files::Model) -> StateResult<StoredFile> {
+pub(super) fn stored_file(row: StoredRow) -> StateResult<StoredFile> {
     let thing = format!("remote file '{}'", row.name);
     let expires_at = instant(&thing, &row.expires_at)?;
     let sha256 = row
@@ -166,11 +183,13 @@ pub(super) fn stored_file(row: remote_files::Model) -> StateResult<StoredFile> {
     })
 }
 
-#[derive(sea_orm::FromQueryResult)]
+/// The columns of [`DELETABLE`], in their order.
+#[derive(Deserialize)]
 struct DeletableRow {
     name: String,
     purpose: String,
     key_fingerprint: String,
+    created_at: String,
     job: Option<String>,
 }
 
@@ -193,7 +212,8 @@ impl Apply for ListDeletable {
         _rules: &Rules,
     ) -> StateResult<Vec<LedgerFile>> {
         let values = [text(self.at), signed(self.limit).into()];
-        let found: Vec<DeletableRow> = rows(tx, DELETABLE, values).await?;
+        let mut found: Vec<DeletableRow> = listed(tx, DELETABLE, values).await?;
+        found.sort_by(|a, b| (&a.created_at, &a.name).cmp(&(&b.created_at, &b.name)));
         let files = found.into_iter().map(|row| {
             let thing = format!("remote file '{}'", row.name);
             Ok(LedgerFile {
@@ -208,12 +228,12 @@ impl Apply for ListDeletable {
 }
 
 pub(super) const DELETABLE: &str = "
-    SELECT f.name, f.purpose, f.key_fingerprint, s.remote_name AS job
+    SELECT json_group_array(json_array(
+        f.name, f.purpose, f.key_fingerprint, f.created_at, s.remote_name))
     FROM (SELECT name, purpose, key_fingerprint, batch_id, created_at FROM remote_files
           WHERE state = 'deleting' AND (not_before IS NULL OR not_before <= ?1)
           ORDER BY created_at, name LIMIT ?2) AS f
-    LEFT JOIN submissions AS s ON s.batch_id = f.batch_id
-    ORDER BY f.created_at, f.name";
+    LEFT JOIN submissions AS s ON s.batch_id = f.batch_id";
 
 impl Apply for KnownFiles {
     type Reply = Vec<RemoteName>;

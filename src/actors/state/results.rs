@@ -16,7 +16,7 @@ use super::messages::{
 use super::pages::{Cause, Pages};
 use super::rows::word;
 use super::spread::{Cell, Spread};
-use super::sql::{CHUNK_ROWS, execute_exactly, rows, signed, small, text, texts};
+use super::sql::{CHUNK_ROWS, execute_exactly, listed, rows, signed, small, text};
 use super::submits::{Submission, put_sums, put_tally, refuse_open, tally, token_sums};
 use super::uploads::{Failure, record_failures};
 use super::{Apply, Rules, halts};
@@ -37,12 +37,8 @@ impl Apply for BeginCollect {
     async fn apply(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<()> {
         let submission = Submission::load(tx, &self.batch).await?;
         submission.expect(BatchStage::Ready)?;
-        let waiting = texts(
-            tx,
-            "SELECT record_key FROM pages WHERE batch_id = ?1 AND stage = 'batched'",
-            [text(&self.batch)],
-        )
-        .await?;
+        let mut waiting: Vec<String> = listed(tx, WAITING, [text(&self.batch)]).await?;
+        waiting.sort_unstable();
         let keys: Vec<RecordKey> = waiting.into_iter().map(RecordKey::from).collect();
         let run = submission.run();
         let cause = Cause {
@@ -64,6 +60,10 @@ impl Apply for BeginCollect {
         submission.write(tx, change).await
     }
 }
+
+/// Members whose answers are at hand now.
+pub(super) const WAITING: &str = "
+    SELECT json_group_array(record_key) FROM pages WHERE batch_id = ?1 AND stage = 'batched'";
 
 impl Apply for RecordVerdicts {
     type Reply = VerdictsRecorded;

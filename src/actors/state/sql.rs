@@ -105,7 +105,12 @@ pub(super) async fn listed<T: DeserializeOwned, const N: usize>(
     if list.is_empty() {
         return Ok(Vec::new());
     }
-    serde_json::from_str(&list).map_err(|error| StateError::CorruptRow {
+    read_back(&list)
+}
+
+/// Reads what a question gave as JSON.
+fn read_back<T: DeserializeOwned>(text: &str) -> StateResult<T> {
+    serde_json::from_str(text).map_err(|error| StateError::CorruptRow {
         thing: "a list of rows".to_owned(),
         fault: error.to_string(),
     })
@@ -149,9 +154,10 @@ pub(super) const LAST_OF_CHUNK: &str = "
         SELECT record_key FROM batch_record_keys
         WHERE batch_id = ?1 AND record_key > ?2 ORDER BY record_key LIMIT ?3)";
 
-/// Gives all rows of a question whose rows may be many, each brought to what is wanted of it as it
-/// comes: rows as the driver has them take several times as much memory.
-pub(super) async fn each_row<T: FromQueryResult, U, const N: usize>(
+/// Gives the rows of a question that answers with one JSON array a row, with the fields of `T` in their
+/// order, each brought to what is wanted of it as it comes: for rows that may be too many to be held
+/// in two forms.
+pub(super) async fn each_listed<T: DeserializeOwned, U, const N: usize>(
     tx: &DatabaseTransaction,
     sql: &str,
     values: [Value; N],
@@ -160,7 +166,8 @@ pub(super) async fn each_row<T: FromQueryResult, U, const N: usize>(
     let mut found = tx.stream_raw(statement(tx, sql, values)).await?;
     let mut all = Vec::new();
     while let Some(row) = found.try_next().await? {
-        all.push(wanted(T::from_query_result(&row, "")?)?);
+        let row: String = row.try_get_by(0)?;
+        all.push(wanted(read_back(&row)?)?);
     }
     Ok(all)
 }

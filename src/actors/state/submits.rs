@@ -1,8 +1,13 @@
 //! Submissions: how one is loaded, moved by `domain::batch::next`, written with its history, and
 //! what the create, the remote list and the job said.
 
+use std::sync::LazyLock;
+
 use sea_orm::ActiveValue::Set;
-use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IdenStatic, Iterable,
+    QueryFilter, Value,
+};
 
 use entity::{active_batches, submission_events, submissions};
 
@@ -12,7 +17,7 @@ use super::messages::{
 };
 use super::pages::mark_deleting;
 use super::rows::{TOKEN_SUMS, TokenSums, batch_state, corrupt, maybe_instant, put_batch_state};
-use super::sql::{execute, first, number, signed, text, unsigned};
+use super::sql::{execute, first, listed, number, signed, text, unsigned};
 use super::{Apply, Rules, late};
 use crate::domain::attempt::Tally;
 use crate::domain::batch::{BatchEvent, BatchStage, BatchState, next};
@@ -29,9 +34,9 @@ pub(super) struct Submission {
 
 impl Submission {
     pub(super) async fn load(tx: &DatabaseTransaction, batch: &BatchId) -> StateResult<Self> {
-        let row = submissions::Entity::find_by_id(batch.as_str())
-            .one(tx)
+        let row = submission_rows(tx, "WHERE batch_id = ?1", [text(batch)])
             .await?
+            .pop()
             .ok_or_else(|| StateError::Missing(format!("batch '{batch}'")))?;
         let state = batch_state(&row)?;
         Ok(Submission { row, state })
@@ -195,6 +200,29 @@ impl Submission {
         mark_deleting(tx, &lines, at).await?;
         Ok(waiting)
     }
+}
+
+/// Reads submissions that a condition names, in no order. A row has some sixty columns, and reading each of
+/// them by itself costs more than finding it.
+pub(super) async fn submission_rows<const N: usize>(
+    conn: &impl ConnectionTrait,
+    condition: &str,
+    values: [Value; N],
+) -> StateResult<Vec<submissions::Model>> {
+    listed(conn, &submissions_sql(condition), values).await
+}
+
+/// The question of [`submission_rows`].
+pub(super) fn submissions_sql(condition: &str) -> String {
+    static COLUMNS: LazyLock<String> = LazyLock::new(|| {
+        let columns = submissions::Column::iter().map(|column| column.as_str().to_owned());
+        columns.collect::<Vec<_>>().join(", ")
+    });
+    format!(
+        "SELECT json_group_array(json_array({columns})) FROM (
+             SELECT {columns} FROM submissions {condition})",
+        columns = *COLUMNS
+    )
 }
 
 /// A member's image goes, unless the page waits with it for its next batch.

@@ -1,6 +1,9 @@
 //! Claiming pages for upload, and what came of it.
 
+use std::cmp::Reverse;
+
 use sea_orm::{DatabaseTransaction, FromQueryResult};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::messages::{
@@ -10,8 +13,8 @@ use super::messages::{
 use super::pages::{Cause, Pages};
 use super::rows::{instant, maybe_instant};
 use super::sql::{
-    CHUNK_ROWS, each_row, execute, execute_exactly, first, json_list, rows, signed, small, text,
-    texts, unsigned,
+    CHUNK_ROWS, each_listed, execute, execute_exactly, first, json_list, listed, number, signed,
+    small, text, unsigned,
 };
 use super::{Apply, Rules, halts, remote_files};
 use crate::domain::attempt::FailureDetail;
@@ -19,7 +22,8 @@ use crate::domain::ids::{RecordKey, RunId};
 use crate::domain::page::{PageEvent, PageStage, Urgency};
 use crate::domain::time::Timestamp;
 
-#[derive(FromQueryResult)]
+/// The columns of [`CLAIMABLE`], in their order.
+#[derive(Deserialize)]
 struct ClaimRow {
     record_key: String,
     priority: i64,
@@ -47,11 +51,15 @@ impl Apply for ClaimPages {
         let limit = if halts::is_halted(tx).await? {
             0
         } else {
-            self.limit
+            self.admitted(tx).await?
         };
-        let values = [text(&self.scope), text(self.at), signed(limit).into()];
-        let mut found: Vec<ClaimRow> = rows(tx, sql, values).await?;
-        found.truncate(self.admitted(tx, &found).await?);
+        let mut found: Vec<ClaimRow> = if limit == 0 {
+            Vec::new()
+        } else {
+            let values = [text(&self.scope), text(self.at), signed(limit).into()];
+            listed(tx, sql, values).await?
+        };
+        found.sort_by(|a, b| a.place().cmp(&b.place()));
         let keys: Vec<RecordKey> = found
             .iter()
             .map(|row| RecordKey::from(row.record_key.as_str()))
@@ -75,6 +83,17 @@ impl Apply for ClaimPages {
     }
 }
 
+impl ClaimRow {
+    /// Where it stands among those that may be claimed: the most urgent first.
+    fn place(&self) -> impl Ord + '_ {
+        (
+            Reverse(self.priority),
+            Reverse(self.chain_ahead),
+            &self.record_key,
+        )
+    }
+}
+
 impl ClaimPages {
     fn cause(&self) -> Cause<'_> {
         Cause {
@@ -83,36 +102,39 @@ impl ClaimPages {
         }
     }
 
-    /// How many of these pages, best first, may be uploaded now. With enough pages on their way, only
-    /// those that more depends on than on one of the waiting ones: what was uploaded ahead must not keep
-    /// the longest chain from its next batch. There are never more than twice as many as `ahead_max`.
-    async fn admitted(&self, tx: &DatabaseTransaction, found: &[ClaimRow]) -> StateResult<usize> {
+    /// How many pages, best first, may be uploaded now. With enough pages on their way, only those that
+    /// more depends on than on one of the waiting ones: what was uploaded ahead must not keep the longest
+    /// chain from its next batch. There are never more than twice as many as `ahead_max`.
+    async fn admitted(&self, tx: &DatabaseTransaction) -> StateResult<u64> {
         let ahead = self.ahead(tx).await?;
-        let places = |max: u64| usize::try_from(max.saturating_sub(ahead)).unwrap_or(usize::MAX);
-        let room = places(self.ahead_max).min(found.len());
-        if room == found.len() || !self.chained {
+        let places = |max: u64| max.saturating_sub(ahead).min(self.limit);
+        let room = places(self.ahead_max);
+        let most = places(self.ahead_max.saturating_mul(2));
+        if room == self.limit || most == room || !self.chained {
             return Ok(room);
         }
         let least: Option<UrgencyRow> = first(tx, LEAST_URGENT, [text(&self.scope)]).await?;
         let Some(least) = least else {
             return Ok(room);
         };
-        let least = (least.priority, least.chain_ahead);
-        let better = found
-            .iter()
-            .take_while(|row| (row.priority, row.chain_ahead) > least);
-        let better = better.count().min(places(self.ahead_max.saturating_mul(2)));
-        Ok(room.max(better))
+        let values = [
+            text(&self.scope),
+            text(self.at),
+            signed(most).into(),
+            least.priority.into(),
+            least.chain_ahead.into(),
+        ];
+        Ok(room.max(number(tx, MORE_URGENT, values).await?))
     }
 
     /// How many pages are on their way to a batch already.
     async fn ahead(&self, tx: &DatabaseTransaction) -> StateResult<u64> {
-        super::sql::number(tx, AHEAD, []).await
+        number(tx, AHEAD, []).await
     }
 
     /// Sends back the pages whose remote file is too old to be used.
     async fn expire(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<()> {
-        let expired = texts(tx, EXPIRED, [text(self.usable_until)]).await?;
+        let expired: Vec<String> = listed(tx, EXPIRED, [text(self.usable_until)]).await?;
         let keys: Vec<RecordKey> = expired.into_iter().map(RecordKey::from).collect();
         let mut pages = Pages::load(tx, &keys).await?;
         for key in &keys {
@@ -133,23 +155,33 @@ pub(super) const LEAST_URGENT: &str = "
     WHERE stage = 'uploaded' AND batch_id IS NULL AND scope = ?1
     ORDER BY priority, chain_ahead, record_key DESC LIMIT 1";
 
+/// Of the pages that may be claimed, how many come before one of such an urgency; at most `?3`.
+pub(super) const MORE_URGENT: &str = "
+    SELECT count(*) FROM (
+        SELECT 1 FROM pages INDEXED BY pages_runnable
+        WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NULL AND scope = ?1
+          AND (not_before IS NULL OR not_before <= ?2)
+          AND (priority, chain_ahead) > (?4, ?5)
+        LIMIT ?3)";
+
 pub(super) const EXPIRED: &str = "
-    SELECT record_key FROM pages INDEXED BY pages_expiring
+    SELECT json_group_array(record_key) FROM pages INDEXED BY pages_expiring
     WHERE stage = 'uploaded' AND batch_id IS NULL AND image_expires_at <= ?1";
 
 /// The inner question is answered from the index alone; only what is claimed is looked up.
 pub(super) const CLAIMABLE: &str = "
-    SELECT c.record_key, c.priority, c.chain_ahead, coalesce(f.count, 0) AS failures
+    SELECT json_group_array(json_array(
+        c.record_key, c.priority, c.chain_ahead, coalesce(f.count, 0)))
     FROM (SELECT record_key, priority, chain_ahead FROM pages INDEXED BY pages_runnable
           WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NULL AND scope = ?1
             AND (not_before IS NULL OR not_before <= ?2)
           ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3) AS c
-    LEFT JOIN failure_counts AS f ON f.record_key = c.record_key
-    ORDER BY c.priority DESC, c.chain_ahead DESC, c.record_key";
+    LEFT JOIN failure_counts AS f ON f.record_key = c.record_key";
 
 /// Two ordered halves, each from its own index.
 pub(super) const CLAIMABLE_UNCHAINED: &str = "
-    SELECT c.record_key, c.priority, c.chain_ahead, coalesce(f.count, 0) AS failures
+    SELECT json_group_array(json_array(
+        c.record_key, c.priority, c.chain_ahead, coalesce(f.count, 0)))
     FROM (SELECT * FROM (
               SELECT record_key, priority, chain_ahead FROM pages INDEXED BY pages_runnable
               WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NULL AND scope = ?1
@@ -160,9 +192,9 @@ pub(super) const CLAIMABLE_UNCHAINED: &str = "
               SELECT record_key, priority, chain_ahead FROM pages INDEXED BY pages_blocked
               WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NOT NULL
                 AND scope = ?1 AND (not_before IS NULL OR not_before <= ?2)
-              ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3)) AS c
-    LEFT JOIN failure_counts AS f ON f.record_key = c.record_key
-    ORDER BY c.priority DESC, c.chain_ahead DESC, c.record_key LIMIT ?3";
+              ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3)
+          ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3) AS c
+    LEFT JOIN failure_counts AS f ON f.record_key = c.record_key";
 
 impl Apply for RecordUploads {
     type Reply = ();
@@ -296,11 +328,12 @@ const COUNT_FAILURES: &str = "
     ON CONFLICT (record_key) DO UPDATE
         SET count = failure_counts.count + 1, last_updated = excluded.last_updated";
 
-#[derive(FromQueryResult)]
+/// The columns of [`UPLOADED`], in their order.
+#[derive(Deserialize)]
 struct UploadedRow {
     record_key: String,
-    predecessor_stage: Option<String>,
     predecessor: Option<String>,
+    predecessor_stage: Option<String>,
     priority: i64,
     chain_ahead: i64,
     image_bytes: Option<i64>,
@@ -326,7 +359,7 @@ impl Apply for ListUploaded {
             usable_until.clone(),
             signed(self.limit).into(),
         ];
-        let pages = each_row(tx, UPLOADED, values, uploaded_page).await?;
+        let pages = each_listed(tx, UPLOADED, values, uploaded_page).await?;
         let waiting: Option<WaitingRow> = first(tx, UPLOADED_TOTAL, [scope, usable_until]).await?;
         let (total, newest) = waiting.map_or((0, None), |row| (row.total, row.newest));
         Ok(Uploaded {
@@ -338,8 +371,9 @@ impl Apply for ListUploaded {
 }
 
 pub(super) const UPLOADED: &str = "
-    SELECT w.record_key, w.predecessor, w.priority, w.chain_ahead, w.image_bytes, w.image_expires_at,
-           w.batch_size_max, w.releases, q.stage AS predecessor_stage
+    SELECT json_array(
+        w.record_key, w.predecessor, q.stage, w.priority, w.chain_ahead, w.image_bytes,
+        w.image_expires_at, w.batch_size_max, w.releases)
     FROM (SELECT * FROM pages INDEXED BY pages_uploaded
           WHERE stage = 'uploaded' AND batch_id IS NULL AND scope = ?1 AND image_expires_at > ?2
           ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3) AS w
