@@ -21,6 +21,7 @@ pub struct Model {
     pub created_at: String,
     pub updated_at: String,
     pub expires_at: String,
+    pub image_stamp: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -43,6 +43,7 @@ mod m20261122_000005_desk_indexes;
 mod m20261122_000006_reports_and_retention;
 mod m20261122_000007_alerts;
 mod m20261122_000008_failure_indexes;
+mod m20261122_000009_image_stamps;
 
 /// Every migration, oldest first.
 pub struct Migrator;
@@ -59,6 +60,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000006_reports_and_retention::Migration),
             Box::new(m20261122_000007_alerts::Migration),
             Box::new(m20261122_000008_failure_indexes::Migration),
+            Box::new(m20261122_000009_image_stamps::Migration),
         ]
     }
 }

@@ -82,6 +82,10 @@ name! {
     Sha256Hex
 }
 name! {
+    /// How an image looked from outside when it was hashed. Who made it compares it; it says nothing else.
+    ImageStamp
+}
+name! {
     /// A short hash of the filters of a run: pages chosen by the same filters share it.
     ScopeToken
 }

@@ -1,7 +1,7 @@
 //! What is known of an image from its bytes.
 
 use super::failure::words;
-use super::ids::Sha256Hex;
+use super::ids::{ImageStamp, Sha256Hex};
 words! {
     /// The image types that the provider takes.
     ImageType {
@@ -21,6 +21,8 @@ pub struct ImageFacts {
     pub width: u32,
     pub height: u32,
     pub sha256: Sha256Hex,
+    /// By which it can be seen later that nothing happened to it; absent where that cannot be told.
+    pub stamp: Option<ImageStamp>,
 }
 
 /// Why an image may not be sent.

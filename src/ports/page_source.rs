@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::domain::ids::RecordKey;
+use crate::domain::ids::{ImageStamp, RecordKey};
 use crate::domain::image::{ImageFacts, ImageFault};
 pub use crate::domain::selection::LevelFilter;
 use crate::domain::time::Timestamp;
@@ -171,7 +171,13 @@ pub trait PageSource {
     /// Finds and checks a page's image: type from its bytes, header, end, size, hash.
     async fn image(&self, key: &RecordKey) -> Result<(PathBuf, ImageFacts), ImageFault>;
 
-    /// The same, with the bytes that were checked, unless there are too many of them to be held.
+    /// Whether nothing happened to these images since their stamps were made, in the order of the arguments:
+    /// they need not be read to know that they are the same. `false` says nothing.
+    async fn untouched(&self, images: Vec<(RecordKey, ImageStamp)>) -> Vec<bool> {
+        vec![false; images.len()]
+    }
+
+    /// The same as [`PageSource::image`], with the bytes that were checked, unless there are too many of them to be held.
     async fn image_to_send(
         &self,
         key: &RecordKey,

@@ -168,7 +168,7 @@ pub const KEYS: &[Key] = &[
     Key { path: "results.echo_field", default: "", kind: Kind::Text,
         doc: "Name of a text field of the answer into which the prompt asks the model to copy {{ key }}; an answer with another key in it is a failure. Absent: no such check." },
     Key { path: "results.compare_images", default: "true", kind: Kind::Bool,
-        doc: "Whether the image on disk is read again before an answer is accepted; a page whose image was replaced meanwhile runs again with the new one, uncounted." },
+        doc: "Whether the image on disk is compared with the one that was sent before an answer is accepted: it is read again, unless the file system shows that nothing happened to it. A page whose image was replaced meanwhile runs again with the new one, uncounted." },
     Key { path: "results.uncollected_alarm_hours", default: "6", kind: Kind::Integer { min: 1, max: 1000 },
         doc: "How long after the end of a job its results may be missing on the local disk before that is an alarm, in hours; nothing is given up. 1 to 1000." },
     Key { path: "alerts.consecutive_failures", default: "5", kind: Kind::Integer { min: 0, max: 1000000 },

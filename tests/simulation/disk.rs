@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use pagemill::domain::ids::{BatchId, RecordKey, Sha256Hex};
+use pagemill::domain::ids::{BatchId, ImageStamp, RecordKey, Sha256Hex};
 use pagemill::domain::image::{ImageFacts, ImageFault, ImageType};
 use pagemill::domain::layout::{Layout, page_number};
 use pagemill::ports::page_source::{BookListing, ListedPage, SourceError};
@@ -114,6 +114,13 @@ impl Disk {
         String::from_utf8(bytes).ok().map(RecordKey::new)
     }
 
+    /// How a page's image looks from outside. The disk tells it of pages with an even number only.
+    pub fn stamp(&self, key: &RecordKey) -> Option<ImageStamp> {
+        let is_even = key.as_str().ends_with(['0', '2', '4', '6', '8']);
+        let versions = self.images[key].versions.len();
+        is_even.then(|| ImageStamp::new(format!("version {versions}")))
+    }
+
     pub fn image(&mut self, key: &RecordKey) -> Result<(PathBuf, ImageFacts), ImageFault> {
         let path = Self::image_path(key);
         let image = &self.images[key];
@@ -130,6 +137,7 @@ impl Disk {
             width: 1,
             height: 1,
             sha256: sha256(&bytes),
+            stamp: self.stamp(key),
         };
         self.files.insert(path.clone(), bytes);
         Ok((path, facts))

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pagemill::decide::retry::upload_try_again;
 use pagemill::domain::failure::{ApiError, Effect, Next};
-use pagemill::domain::ids::{BatchId, RecordKey, RemoteName};
+use pagemill::domain::ids::{BatchId, ImageStamp, RecordKey, RemoteName};
 use pagemill::domain::image::{ImageFacts, ImageFault};
 use pagemill::domain::remote::{RemoteBatch, RemoteFile, RemoteFileState};
 use pagemill::domain::time::Timestamp;
@@ -484,6 +484,13 @@ impl PageSource for Ports {
         self.gates.gate("output read").await;
         let output = self.outside.disk.borrow().outputs.get(key).cloned();
         output.ok_or_else(|| missing(key))
+    }
+
+    async fn untouched(&self, images: Vec<(RecordKey, ImageStamp)>) -> Vec<bool> {
+        self.gates.gate("image stamps").await;
+        let disk = self.outside.disk.borrow();
+        let holds = |(key, made): &(RecordKey, ImageStamp)| disk.stamp(key).as_ref() == Some(made);
+        images.iter().map(holds).collect()
     }
 
     async fn image(&self, key: &RecordKey) -> Result<(PathBuf, ImageFacts), ImageFault> {

@@ -23,7 +23,7 @@ use super::submits::{Submission, note_history};
 use super::uploads::{Failure, record_failures};
 use super::{Apply, Rules, remote_files};
 use crate::domain::batch::BatchStage;
-use crate::domain::ids::{BatchId, RecordKey, Sha256Hex};
+use crate::domain::ids::{BatchId, ImageStamp, RecordKey, Sha256Hex};
 use crate::domain::page::{PageEvent, PageStage};
 
 impl Apply for PlanBatch {
@@ -267,6 +267,7 @@ struct ToJudgeRow {
     record_key: String,
     is_open: i64,
     image_sha256: Option<String>,
+    image_stamp: Option<String>,
     failures: i64,
     releases: i64,
 }
@@ -288,6 +289,7 @@ impl Apply for ListToJudge {
                 key: RecordKey::from(row.record_key),
                 is_open: row.is_open != 0,
                 image_sha256: known_hash(row.image_sha256),
+                image_stamp: row.image_stamp.map(ImageStamp::from),
                 failures: small(row.failures),
                 releases: small(row.releases),
             })
@@ -298,8 +300,8 @@ impl Apply for ListToJudge {
 
 pub(super) const TO_JUDGE: &str = "
     SELECT json_group_array(json_array(
-        m.record_key, p.batch_id IS ?1 AND p.stage = 'validating', f.sha256, coalesce(n.count, 0),
-        p.releases))
+        m.record_key, p.batch_id IS ?1 AND p.stage = 'validating', f.sha256, f.image_stamp,
+        coalesce(n.count, 0), p.releases))
     FROM batch_record_keys AS m
     JOIN pages AS p ON p.record_key = m.record_key
     JOIN attempts AS a ON a.batch_id = ?1 AND a.record_key = m.record_key

@@ -16,7 +16,7 @@ use super::sql::{
     CHUNK_ROWS, execute, execute_exactly, json_list, listed, number, signed, text, texts, unsigned,
 };
 use super::{Apply, Rules};
-use crate::domain::ids::{BatchId, KeyFingerprint, RecordKey, RemoteName, Sha256Hex};
+use crate::domain::ids::{BatchId, ImageStamp, KeyFingerprint, RecordKey, RemoteName, Sha256Hex};
 use crate::domain::time::Timestamp;
 
 /// Bytes of ours that still count against the store: a file counts until it is gone or its time is
@@ -45,16 +45,20 @@ pub(super) const EXPECTED_BYTES: &str = "
 /// would be one text under two keys.
 pub(super) async fn insert_images(
     tx: &DatabaseTransaction,
-    images: &[(&RecordKey, &StoredFile)],
+    images: &[(&RecordKey, &StoredFile, Option<&ImageStamp>)],
     at: Timestamp,
 ) -> StateResult<()> {
     for chunk in images.chunks(CHUNK_ROWS) {
-        let list = json_list(chunk.iter().map(|(key, file)| image_values(key, file)));
+        let list = json_list(
+            chunk
+                .iter()
+                .map(|(key, file, stamp)| image_values(key, file, *stamp)),
+        );
         refuse_known(
             tx,
             &chunk
                 .iter()
-                .map(|(_, file)| file.name.as_str())
+                .map(|(_key, file, _stamp)| file.name.as_str())
                 .collect::<Vec<_>>(),
         )
         .await?;
@@ -63,9 +67,9 @@ pub(super) async fn insert_images(
             tx,
             "INSERT INTO remote_files
                  (name, uri, mime, bytes, sha256, expires_at, record_key, key_fingerprint,
-                  purpose, state, created_at, updated_at)
+                  image_stamp, purpose, state, created_at, updated_at)
              SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6,
-                    value->>7, 'image', 'live', ?2, ?2
+                    value->>7, value->>8, 'image', 'live', ?2, ?2
              FROM jsonb_each(?1)",
             [list, text(at)],
             chunk.len(),
@@ -81,7 +85,7 @@ pub(super) const REPLACE_IMAGES: &str = "
     WHERE purpose = 'image' AND state = 'live'
       AND record_key IN (SELECT value->>6 FROM jsonb_each(?1))";
 
-fn image_values(key: &RecordKey, file: &StoredFile) -> Value {
+fn image_values(key: &RecordKey, file: &StoredFile, stamp: Option<&ImageStamp>) -> Value {
     let StoredFile {
         name,
         uri,
@@ -100,6 +104,7 @@ fn image_values(key: &RecordKey, file: &StoredFile) -> Value {
         expires_at.to_string(),
         key.as_str(),
         key_fingerprint.as_str(),
+        stamp.map(ImageStamp::as_str),
     ])
 }
 
@@ -142,6 +147,7 @@ pub(super) async fn insert_lines(
         created_at: Set(at.to_string()),
         updated_at: Set(at.to_string()),
         expires_at: Set(file.expires_at.to_string()),
+        image_stamp: Set(None),
     };
     remote_files::Entity::insert(row)
         .exec_without_returning(tx)

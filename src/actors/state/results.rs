@@ -417,6 +417,7 @@ async fn note_results_file(
         created_at: Set(ended_at.to_string()),
         updated_at: Set(at.to_string()),
         expires_at: Set(ended_at.plus(REMOTE_FILE_LIFE).to_string()),
+        image_stamp: Set(None),
     };
     remote_files::Entity::insert(row)
         .on_conflict_do_nothing_on([remote_files::Column::Name])

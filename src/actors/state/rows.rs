@@ -319,6 +319,7 @@ impl PageRow {
             width,
             height,
             sha256,
+            stamp: _,
         } = facts;
         self.image_mime = Some(mime.as_str().to_owned());
         self.image_bytes = Some(signed(*bytes));

@@ -214,7 +214,7 @@ impl Apply for RecordUploads {
                 row.put_facts(facts);
                 row.uploaded_at = Some(self.at.to_string());
                 row.upload_cycles = 0;
-                images.push((&upload.key, file));
+                images.push((&upload.key, file, facts.stamp.as_ref()));
             } else if upload.cycle_spent {
                 row.upload_cycles += 1;
             }
@@ -228,7 +228,7 @@ impl Apply for RecordUploads {
                 });
             }
         }
-        images.sort_by_key(|(key, _file)| *key);
+        images.sort_by_key(|(key, _file, _stamp)| *key);
         remote_files::insert_images(tx, &images, self.at).await?;
         pages.write(tx, rules, self.at).await?;
         record_failures(tx, failures, None, Some(&self.run), self.at).await

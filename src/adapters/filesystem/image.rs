@@ -1,6 +1,6 @@
 //! Finding a page's image and saying whether it may be sent.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -9,9 +9,10 @@ use sha2::{Digest, Sha256};
 
 use super::durable::{gone, is_disk_fault};
 use super::image_end::{JpegEnd, heif_fault, png_fault, webp_fault};
+use super::image_stamp;
 use crate::domain::ids::{RecordKey, Sha256Hex};
 use crate::domain::image::{ImageFacts, ImageFault, ImageType};
-use crate::domain::layout::Layout;
+use crate::domain::layout::{KeyError, Layout};
 use crate::ports::page_source::{Content, SourceError};
 
 const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "heic", "heif"];
@@ -56,13 +57,15 @@ fn unreadable(path: &Path, error: &io::Error) -> ImageFault {
     }
 }
 
+/// The path of a page's image but for its extension.
+pub(super) fn stem(root: &Path, layout: &Layout, key: &RecordKey) -> Result<PathBuf, KeyError> {
+    Ok(layout.path(root, key, "")?.with_extension(""))
+}
+
 fn find(root: &Path, layout: &Layout, key: &RecordKey) -> Result<PathBuf, ImageFault> {
-    let stem = layout
-        .path(root, key, "")
-        .map_err(|error| ImageFault::Missing {
-            looked_for: error.to_string(),
-        })?
-        .with_extension("");
+    let stem = stem(root, layout, key).map_err(|error| ImageFault::Missing {
+        looked_for: error.to_string(),
+    })?;
     // Listing a folder for each of its pages would be slow where a folder has many; names in one
     // case are simply tried.
     let mut found: Vec<PathBuf> = Vec::new();
@@ -119,9 +122,13 @@ fn list(stem: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn is_image_name(path: &Path) -> bool {
-    path.extension()
-        .map(|extension| OsString::from(extension).to_ascii_lowercase())
-        .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known))
+    path.extension().is_some_and(is_image_extension)
+}
+
+/// Whether files with this extension are images.
+pub(super) fn is_image_extension(extension: &OsStr) -> bool {
+    let extension = extension.to_ascii_lowercase();
+    EXTENSIONS.iter().any(|known| extension == *known)
 }
 
 /// Checks an image: kind by its first bytes, size, dimensions, end, hash.
@@ -143,6 +150,7 @@ fn check(path: &Path, bytes_max: u64) -> Result<(ImageFacts, Option<Content>), I
         });
     }
     let mut file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    let opened = file.metadata().map_err(|error| unreadable(path, &error))?;
     let scan = if length <= HELD_BYTES_MAX {
         scan_at_once(&mut file, length)
     } else {
@@ -179,6 +187,7 @@ fn check(path: &Path, bytes_max: u64) -> Result<(ImageFacts, Option<Content>), I
         width,
         height,
         sha256: scan.sha256,
+        stamp: image_stamp::of_read(path, &file, &opened),
     };
     Ok((facts, scan.content))
 }

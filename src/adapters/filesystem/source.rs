@@ -11,8 +11,8 @@ use async_trait::async_trait;
 
 use super::durable::{blocking, fault, gone, refusal};
 use super::leftovers::Swept;
-use super::{image, walk};
-use crate::domain::ids::RecordKey;
+use super::{image, image_stamp, walk};
+use crate::domain::ids::{ImageStamp, RecordKey};
 use crate::domain::image::{ImageFacts, ImageFault};
 use crate::domain::layout::Layout;
 use crate::domain::time::Timestamp;
@@ -146,6 +146,18 @@ impl PageSource for Filesystem {
     async fn image(&self, key: &RecordKey) -> Result<(PathBuf, ImageFacts), ImageFault> {
         let (path, facts, _content) = self.image_to_send(key).await?;
         Ok((path, facts))
+    }
+
+    async fn untouched(&self, images: Vec<(RecordKey, ImageStamp)>) -> Vec<bool> {
+        let options = Arc::clone(&self.options);
+        let count = images.len();
+        let looked = tokio::task::spawn_blocking(carried(move || {
+            let holds = |(key, stamp): &(RecordKey, ImageStamp)| {
+                image_stamp::holds(&options.image_dir, &options.layout, key, stamp)
+            };
+            images.iter().map(holds).collect()
+        }));
+        looked.await.unwrap_or_else(|_cut_off| vec![false; count])
     }
 
     async fn image_to_send(

@@ -9,7 +9,7 @@ use pagemill::actors::result_processor::index::{Entry, Index};
 use pagemill::actors::result_processor::judge::{Judgement, judge_lines};
 use pagemill::domain::attempt::RawLine;
 use pagemill::domain::batch::BatchStage;
-use pagemill::domain::ids::RecordKey;
+use pagemill::domain::ids::{ImageStamp, RecordKey};
 use pagemill::domain::image::ImageFault;
 use pagemill::domain::remote::RemoteStats;
 use pagemill::ports::result_sink::RawText;
@@ -118,6 +118,39 @@ async fn f01_an_answer_about_an_image_that_was_replaced_is_not_accepted_and_cost
     let sent = "SELECT sha256 FROM remote_files WHERE record_key = 'book:10' AND state = 'live'";
     let now = crate::kit::memory_tree::sha256(b"another scan").to_string();
     assert_eq!(scene.sandbox.sql(sent).await, [now]);
+}
+
+#[actix::test]
+async fn f01_an_image_that_nothing_happened_to_since_it_was_sent_is_not_read_again() {
+    let keys = ["book:10", "book:20", "book:30"].map(RecordKey::from);
+    let [still, replaced, untold] = keys.clone();
+    let sandbox = Sandbox::new().await;
+    let stamp = |key: &RecordKey, stamp: &str| {
+        let mut stamps = sandbox.tree.stamps.borrow_mut();
+        stamps.insert(key.clone(), ImageStamp::from(stamp));
+    };
+    stamp(&still, "first");
+    stamp(&replaced, "first");
+    let mut scene = pages(sandbox, 3).await;
+    let (batch, job) = scene.submit().await;
+    let tree = &scene.sandbox.tree;
+    tree.images_read.borrow_mut().clear();
+    let another = Ok(b"another scan".to_vec());
+    tree.images.borrow_mut().insert(replaced.clone(), another);
+    let second = ImageStamp::from("second");
+    tree.stamps.borrow_mut().insert(replaced.clone(), second);
+    // A stamp that is told only now says nothing about then.
+    let late = ImageStamp::from("first");
+    tree.stamps.borrow_mut().insert(untold.clone(), late);
+    let results = keys.map(|key| answer(key.as_str(), key.as_str()));
+    scene.offer(&batch, &job, lines(&results)).await;
+    scene.collect(&batch).await;
+    let stages: Vec<&str> = scene.stages().await.iter().map(|page| page.1).collect();
+    assert_eq!(stages, ["completed", "discovered", "completed"]);
+    let mut read = scene.sandbox.tree.images_read.borrow().clone();
+    read.sort();
+    assert_eq!(read, [replaced, untold]);
+    assert!(scene.output(still.as_str()).is_some());
 }
 
 #[actix::test]

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pagemill::domain::ids::{BatchId, RecordKey, Sha256Hex};
+use pagemill::domain::ids::{BatchId, ImageStamp, RecordKey, Sha256Hex};
 use pagemill::domain::image::{ImageFacts, ImageFault, ImageType};
 use pagemill::domain::layout::{Layout, page_number};
 use pagemill::domain::time::Timestamp;
@@ -39,6 +39,10 @@ pub struct MemoryTree {
     pub failing_manifests: Cell<u32>,
     /// Books that a walk listed, and did not only name.
     pub listed: RefCell<Vec<String>>,
+    /// How images look from outside, where the disk tells.
+    pub stamps: RefCell<BTreeMap<RecordKey, ImageStamp>>,
+    /// Images that were read.
+    pub images_read: RefCell<Vec<RecordKey>>,
     /// Outputs that were read.
     pub outputs_read: RefCell<Vec<RecordKey>>,
     pub disk: Disk,
@@ -148,6 +152,8 @@ impl MemoryTree {
             lines_ahead: Rc::default(),
             outputs_written: Rc::default(),
             failing_manifests: Cell::new(0),
+            stamps: RefCell::default(),
+            images_read: RefCell::default(),
             outputs_read: RefCell::default(),
             disk: Disk::default(),
         }
@@ -289,6 +295,12 @@ impl PageSource for MemoryTree {
             .ok_or_else(|| missing(key.as_str()))
     }
 
+    async fn untouched(&self, images: Vec<(RecordKey, ImageStamp)>) -> Vec<bool> {
+        let stamps = self.stamps.borrow();
+        let holds = |(key, made): &(RecordKey, ImageStamp)| stamps.get(key) == Some(made);
+        images.iter().map(holds).collect()
+    }
+
     async fn image(&self, key: &RecordKey) -> Result<(PathBuf, ImageFacts), ImageFault> {
         if let Err(fault) = self.disk.read(key, &self.disk.no_images, &self.disk.images) {
             return Err(ImageFault::Disk {
@@ -310,7 +322,9 @@ impl PageSource for MemoryTree {
             width: 1,
             height: 1,
             sha256: sha256(&bytes),
+            stamp: self.stamps.borrow().get(key).cloned(),
         };
+        self.images_read.borrow_mut().push(key.clone());
         Ok((path, facts))
     }
 }

@@ -127,6 +127,7 @@ pub fn uploaded_as(key: RecordKey, name: &str, seconds: u64) -> UploadRecord {
                 width: 10,
                 height: 20,
                 sha256: sha("image"),
+                stamp: None,
             },
         )),
         failure: None,

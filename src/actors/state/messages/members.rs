@@ -1,6 +1,6 @@
 //! Members of a batch, as those who send them, judge them and write them down see them.
 
-use crate::domain::ids::{RecordKey, Sha256Hex};
+use crate::domain::ids::{ImageStamp, RecordKey, Sha256Hex};
 use crate::domain::page::PageStage;
 use crate::domain::time::Timestamp;
 
@@ -42,6 +42,8 @@ pub struct ToJudge {
     pub is_open: bool,
     /// The image as it was sent; unknown for files from before it was kept.
     pub image_sha256: Option<Sha256Hex>,
+    /// How its file looked then, where that was kept.
+    pub image_stamp: Option<ImageStamp>,
     /// Failures counted so far.
     pub failures: u32,
     pub releases: u32,
