@@ -1,10 +1,10 @@
 //! The whole pipeline over pages that stand alone, against the emulator in a process of its own, which
 //! takes no time to "think": pages a second from the scan to the last deletion. And uploads alone.
 //!
-//! The floor is a program without a state: bare uploads, the same other requests, the same durable
-//! files, in a plain loop over batches. It cannot be stopped and started again, retries nothing and
-//! judges nothing, and neither walks a tree nor writes a row; what the pipeline takes beyond it is the
-//! price of that. Server and client share the machine, in the floor as in the pipeline, but the
+//! The floor is a program without a state: bare uploads of images whose hash is known, the same other
+//! requests, the same durable files, in a plain loop over batches. It cannot be stopped and started again,
+//! retries nothing and judges nothing, and neither walks a tree nor writes a row; what the pipeline takes
+//! beyond it is the price of that. A race adds the rows, as SQLite alone writes them (`kit/way.rs`). Server and client share the machine, in the floor as in the pipeline, but the
 //! processor time is that of the client alone.
 
 #[path = "kit/bare.rs"]
@@ -15,13 +15,22 @@ mod provider;
 mod race;
 #[path = "kit/size.rs"]
 mod size;
+#[path = "kit/state.rs"]
+mod state;
+#[path = "../tests/it/kit/state_world.rs"]
+#[expect(dead_code, reason = "the tests use the rest")]
+mod state_world;
+#[path = "kit/way.rs"]
+#[expect(dead_code, reason = "only its floors are taken here")]
+mod way;
 
 use std::fs::{self, File};
+use std::hint::black_box;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::Actor;
 use bare::BareLine;
@@ -47,12 +56,13 @@ use pagemill::ports::file_api::{FileApi, Upload};
 use pagemill::ports::page_source::PageSource;
 use pagemill::settings::{self, Settings, Sources};
 use pagemill::wire::file;
-use pagemill::wire::request::{self, LineParts};
+use pagemill::wire::request::{self, GenerationConfig, LineParts};
 use provider::Provider;
-use race::{Took, Watch, race};
-use serde_json::{Value, json};
+use race::{Took, Watch, median, race};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+use way::{Answers, Way};
 
 /// Pages in one folder.
 const BOOK_PAGES: u32 = 250;
@@ -63,6 +73,9 @@ const DELETIONS: usize = 8;
 const WRITERS: usize = 16;
 /// Between two looks at a job, in place of 30 s, which a run without latency would mostly wait for.
 const POLL: Duration = Duration::from_millis(10);
+
+/// Images that changed in the last minute are read twice; a second more is for the clock.
+const REST: Duration = Duration::from_secs(62);
 
 const IMAGE: &[u8] = include_bytes!("../assets/demo/pages/howard-1.jpg");
 const LABEL: &[u8] = include_bytes!("../assets/demo/labels/howard-1.json");
@@ -80,6 +93,7 @@ struct Project {
     folder: TempDir,
     pages: Vec<Page>,
     image: Vec<u8>,
+    made: Instant,
 }
 
 impl Project {
@@ -99,10 +113,11 @@ impl Project {
         // What stands behind the end of a JPEG does no harm.
         let mut image = IMAGE.to_vec();
         image.resize(image_bytes.max(image.len()), 0);
-        let project = Project {
+        let mut project = Project {
             folder,
             pages,
             image,
+            made: Instant::now(),
         };
         let one = project.folder.path().join("one.jpg");
         fs::write(&one, &project.image).unwrap();
@@ -120,6 +135,7 @@ impl Project {
             }
             fs::hard_link(one, image).unwrap();
         }
+        project.made = Instant::now();
         project
     }
 
@@ -151,6 +167,11 @@ impl Project {
     /// longer to make files while they still remember many that were just removed.
     fn scratch(&self) -> PathBuf {
         TempDir::new_in(self.folder.path()).unwrap().keep()
+    }
+
+    /// Waits until the images have not changed for a while, as images of a real project have not.
+    fn rest(&self) {
+        std::thread::sleep(REST.saturating_sub(self.made.elapsed()));
     }
 
     fn settings(&self, provider: &Provider, scratch: &Path) -> Settings {
@@ -244,8 +265,7 @@ async fn run(project: &Project) -> Took {
 /// What the floor asks about every page.
 struct Question {
     prompt: String,
-    config: Value,
-    schema: Value,
+    config: GenerationConfig,
 }
 
 /// The same work by hand.
@@ -259,7 +279,10 @@ async fn by_hand(project: &Project, question: &Question) -> Took {
     for (number, pages) in project.pages.chunks(BATCH_PAGES).enumerate() {
         let images: Vec<(&Page, RemoteFile)> = stream::iter(pages)
             .map(|page| {
-                let sent = bare_upload(&bare, &start, project.image(page));
+                let image = fs::read(project.image(page)).unwrap();
+                // Each answer names the image that it is about by its hash.
+                let _hash = black_box(Sha256::digest(&image));
+                let sent = bare_upload(&bare, &start, image);
                 async move { (page, sent.await) }
             })
             .buffer_unordered(CONCURRENCY)
@@ -298,7 +321,6 @@ async fn send_lines(
             mime: "image/jpeg",
             prompt: &question.prompt,
             generation_config: &question.config,
-            response_schema: &question.schema,
         };
         lines.extend(request::line(&parts).unwrap());
     }
@@ -425,15 +447,14 @@ async fn bare_uploads(project: &Project) -> Took {
     let start = format!("{}/upload/v1beta/files", provider.base_url());
     let watch = Watch::start();
     stream::iter(&project.pages)
-        .map(|page| bare_upload(&client, &start, project.image(page)))
+        .map(|page| bare_upload(&client, &start, fs::read(project.image(page)).unwrap()))
         .buffer_unordered(CONCURRENCY)
         .for_each(|_file| async {})
         .await;
     watch.took()
 }
 
-async fn bare_upload(client: &reqwest::Client, start: &str, image: PathBuf) -> RemoteFile {
-    let image = fs::read(image).unwrap();
+async fn bare_upload(client: &reqwest::Client, start: &str, image: Vec<u8>) -> RemoteFile {
     let begun = client
         .post(start)
         .header("x-goog-api-key", KEY)
@@ -469,13 +490,14 @@ async fn bare_upload(client: &reqwest::Client, start: &str, image: PathBuf) -> R
 
 /// What the floor asks about every page.
 fn question() -> Question {
+    let config = json!({"temperature": 0.1, "maxOutputTokens": 16384});
+    let schema = json!({
+        "type": "OBJECT",
+        "properties": {"title": {"type": "STRING"}, "text": {"type": "STRING"}},
+    });
     Question {
         prompt: include_str!("../assets/demo/prompts/v1.jinja").to_owned(),
-        config: json!({"temperature": 0.1, "maxOutputTokens": 16384}),
-        schema: json!({
-            "type": "OBJECT",
-            "properties": {"title": {"type": "STRING"}, "text": {"type": "STRING"}},
-        }),
+        config: GenerationConfig::new(&config, &schema).unwrap(),
     }
 }
 
@@ -503,12 +525,27 @@ fn racing(rounds: usize) {
             system.block_on(uploads(&project, before))
         });
     }
-    race(
+    // The rows of as many pages, in one batch.
+    let pages = u32::try_from(project.pages.len()).unwrap();
+    let way = system.block_on(Way::new(pages, Answers::Good));
+    let rows: Vec<Took> = (0..rounds).map(|_| way.rows_alone()).collect();
+    let rows = median(&rows);
+    drop(way);
+    project.rest();
+    let (floor, ours) = race(
         "pipeline, the whole against a plain loop without walk, rows or checks",
         items,
         rounds,
         || system.block_on(by_hand(&project, &question)),
         || system.block_on(run(&project)),
+    );
+    let each = |span: Duration| span.as_secs_f64() * 1e6 / items as f64;
+    println!(
+        "  rows alone {:>25.1} us an item, {:>8.1} us of processor\n  \
+         processor: ours/(floor + rows) {:.2}",
+        each(rows.time),
+        each(rows.cpu),
+        ours.cpu.as_secs_f64() / (floor.cpu + rows.cpu).as_secs_f64(),
     );
 }
 

@@ -16,7 +16,7 @@ use pagemill::actors::result_processor::judge::json_in;
 use pagemill::decide::verdict::{self, Reading};
 use pagemill::domain::layout::Layout;
 use pagemill::prompt::{Recipe, RecipeRequest, Validator};
-use pagemill::wire::request::{self, LineParts};
+use pagemill::wire::request::{self, GenerationConfig, LineParts};
 use pagemill::wire::response::{self, Row};
 use serde_json::{Value, json};
 
@@ -51,14 +51,13 @@ fn rendered(recipe: &Recipe, label: &Value) -> String {
     recipe.render_prompt(KEY, &levels, label, None).unwrap()
 }
 
-fn written(recipe: &Recipe, prompt: &str) -> Vec<u8> {
+fn written(generation_config: &GenerationConfig, prompt: &str) -> Vec<u8> {
     let parts = LineParts {
         key: KEY,
         file_uri: "https://generativelanguage.googleapis.com/v1beta/files/abcdefghij",
         mime: "image/jpeg",
         prompt,
-        generation_config: &recipe.generation_config,
-        response_schema: &recipe.response_schema,
+        generation_config,
     };
     request::line(&parts).unwrap()
 }
@@ -67,7 +66,8 @@ fn requests(criterion: &mut Criterion) {
     let recipe = recipe();
     let label: Value = serde_json::from_str(LABEL).unwrap();
     let prompt = rendered(&recipe, &label);
-    let line = written(&recipe, &prompt);
+    let config = GenerationConfig::new(&recipe.generation_config, &recipe.response_schema).unwrap();
+    let line = written(&config, &prompt);
     let value: Value = serde_json::from_slice(&line).unwrap();
     let mut group = criterion.benchmark_group("wire/request");
     group.throughput(Throughput::Bytes(line.len() as u64));
@@ -75,7 +75,7 @@ fn requests(criterion: &mut Criterion) {
         bencher.iter(|| serde_json::to_vec(black_box(&value)).unwrap());
     });
     group.bench_function("line", |bencher| {
-        bencher.iter(|| written(&recipe, black_box(&prompt)));
+        bencher.iter(|| written(&config, black_box(&prompt)));
     });
     group.bench_function("prompt", |bencher| {
         bencher.iter(|| rendered(&recipe, black_box(&label)));

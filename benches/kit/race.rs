@@ -1,6 +1,7 @@
 //! Floor and program in turns, as often as asked, and the ratio of their medians: for sizes at which
 //! criterion's ten samples would take an hour.
 
+use std::iter::Sum;
 use std::time::{Duration, Instant};
 
 /// How often each side runs, from `PAGEMILL_BENCH_ROUNDS`; without it, criterion measures.
@@ -15,6 +16,19 @@ pub fn rounds() -> Option<usize> {
 pub struct Took {
     pub time: Duration,
     pub cpu: Duration,
+}
+
+impl Sum for Took {
+    fn sum<I: Iterator<Item = Took>>(parts: I) -> Took {
+        let none = Took {
+            time: Duration::ZERO,
+            cpu: Duration::ZERO,
+        };
+        parts.fold(none, |all, part| Took {
+            time: all.time + part.time,
+            cpu: all.cpu + part.cpu,
+        })
+    }
 }
 
 /// The clocks at the start of a run. What is made ready before and cleaned up after does not count.
@@ -49,14 +63,15 @@ impl Took {
     }
 }
 
-/// Runs `floor` and `ours` in turns and prints their medians, per item and as ratios.
+/// Runs `floor` and `ours` in turns and prints their medians, per item and as ratios; gives the medians of
+/// both.
 pub fn race(
     name: &str,
     items: u64,
     rounds: usize,
     mut floor: impl FnMut() -> Took,
     mut ours: impl FnMut() -> Took,
-) {
+) -> (Took, Took) {
     let (mut floors, mut all_ours) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         floors.push(floor());
@@ -80,9 +95,11 @@ pub fn race(
         ours.time.as_secs_f64() / floor.time.as_secs_f64(),
         ours.cpu.as_secs_f64() / floor.cpu.as_secs_f64(),
     );
+    (floor, ours)
 }
 
-fn median(runs: &[Took]) -> Took {
+/// The middle of some runs, of time and of processor time each on its own.
+pub fn median(runs: &[Took]) -> Took {
     let middle = |pick: fn(&Took) -> Duration| {
         let mut spans: Vec<Duration> = runs.iter().map(pick).collect();
         spans.sort();

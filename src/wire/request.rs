@@ -4,8 +4,10 @@
 //! fields of a caller were seen to come back altered.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 use std::borrow::Cow;
+use std::io::{self, Write};
 
 /// Everything that one request line is made of.
 #[derive(Debug, Clone, Copy)]
@@ -17,10 +19,32 @@ pub struct LineParts<'a> {
     /// The image type, as the upload declared it.
     pub mime: &'a str,
     pub prompt: &'a str,
-    /// An object with camelCase members, without the three response fields.
-    pub generation_config: &'a Value,
-    /// The schema in the provider's dialect.
-    pub response_schema: &'a Value,
+    pub generation_config: &'a GenerationConfig,
+}
+
+/// How an answer is to be made, as it is sent: the same in most lines of a batch, and written once for
+/// all of them.
+#[derive(Debug, Clone)]
+pub struct GenerationConfig(Box<RawValue>);
+
+impl GenerationConfig {
+    /// `config` is an object with camelCase members, without those that declare the response format;
+    /// `response_schema` is in the provider's dialect.
+    pub fn new(config: &Value, response_schema: &Value) -> Result<Self, WireError> {
+        let config = config.as_object().ok_or(WireError::ConfigNotAnObject)?;
+        if let Some(field) = RESPONSE_FIELDS
+            .into_iter()
+            .find(|field| config.contains_key(*field))
+        {
+            return Err(WireError::ConfigTaken { field });
+        }
+        let mut sent = config.clone();
+        sent.insert("responseMimeType".to_owned(), "application/json".into());
+        sent.insert("responseSchema".to_owned(), response_schema.clone());
+        Ok(GenerationConfig(
+            to_raw_value(&sent).expect("maps with string keys always serialize"),
+        ))
+    }
 }
 
 /// Why a request line cannot be written.
@@ -30,10 +54,10 @@ pub enum WireError {
     NoKey,
     #[error("page {key}: the prompt has a NUL character, which the provider refuses")]
     Nul { key: String },
-    #[error("page {key}: the generation config is not an object")]
-    ConfigNotAnObject { key: String },
-    #[error("page {key}: the generation config must not set '{field}'; it follows from the schema")]
-    ConfigTaken { key: String, field: &'static str },
+    #[error("the generation config is not an object")]
+    ConfigNotAnObject,
+    #[error("the generation config must not set '{field}'; it follows from the schema")]
+    ConfigTaken { field: &'static str },
     #[error("page {key}: the request line does not read back: {detail}")]
     NotReadBack { key: String, detail: String },
 }
@@ -49,49 +73,67 @@ const RESPONSE_FIELDS: [&str; 4] = [
 /// Writes one JSON line, newline included, and reads it back before it is given out: one bad line
 /// costs the whole job.
 pub fn line(parts: &LineParts<'_>) -> Result<Vec<u8>, WireError> {
-    let key = || parts.key.to_owned();
-    if parts.key.is_empty() {
-        return Err(WireError::NoKey);
-    }
-    if parts.prompt.contains('\0') {
-        return Err(WireError::Nul { key: key() });
-    }
-    let config = parts
-        .generation_config
-        .as_object()
-        .ok_or_else(|| WireError::ConfigNotAnObject { key: key() })?;
-    if let Some(field) = RESPONSE_FIELDS
-        .into_iter()
-        .find(|field| config.contains_key(*field))
-    {
-        return Err(WireError::ConfigTaken { key: key(), field });
-    }
-    let line = Line {
-        key: parts.key,
-        request: Request {
-            contents: [Content {
-                role: "user",
-                parts: [
-                    Part::File {
-                        file_data: FileData {
-                            mime_type: parts.mime,
-                            file_uri: parts.file_uri,
-                        },
-                    },
-                    Part::Text { text: parts.prompt },
-                ],
-            }],
-            generation_config: GenerationConfig {
-                config,
-                response_mime_type: "application/json",
-                response_schema: parts.response_schema,
-            },
-        },
-    };
-    let mut bytes = to_json(&line);
+    let mut bytes = to_json(&Line::of(parts)?);
     check(&bytes, parts.key)?;
     bytes.push(b'\n');
     Ok(bytes)
+}
+
+/// The length of such a line in bytes, newline included.
+pub fn line_bytes(parts: &LineParts<'_>) -> Result<u64, WireError> {
+    let mut counted = Counted(0);
+    serde_json::to_writer(&mut counted, &Line::of(parts)?)
+        .expect("maps with string keys always serialize, and counting never fails");
+    Ok(counted.0 + 1)
+}
+
+/// Counts what is written.
+struct Counted(u64);
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> Line<'a> {
+    /// The line that these parts make, unless they cannot make one.
+    fn of(parts: &LineParts<'a>) -> Result<Self, WireError> {
+        let LineParts {
+            key,
+            file_uri,
+            mime,
+            prompt,
+            generation_config,
+        } = *parts;
+        if key.is_empty() {
+            return Err(WireError::NoKey);
+        }
+        if prompt.contains('\0') {
+            return Err(WireError::Nul {
+                key: key.to_owned(),
+            });
+        }
+        let file_data = FileData {
+            mime_type: mime,
+            file_uri,
+        };
+        Ok(Line {
+            key,
+            request: Request {
+                contents: [Content {
+                    role: "user",
+                    parts: [Part::File { file_data }, Part::Text { text: prompt }],
+                }],
+                generation_config: &generation_config.0,
+            },
+        })
+    }
 }
 
 /// The body that starts an upload. `bytes` is a string on the wire, as every 64-bit number.
@@ -155,7 +197,7 @@ struct Line<'a> {
 #[serde(rename_all = "camelCase")]
 struct Request<'a> {
     contents: [Content<'a>; 1],
-    generation_config: GenerationConfig<'a>,
+    generation_config: &'a RawValue,
 }
 
 #[derive(Serialize)]
@@ -181,15 +223,6 @@ enum Part<'a> {
 struct FileData<'a> {
     mime_type: &'a str,
     file_uri: &'a str,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct GenerationConfig<'a> {
-    #[serde(flatten)]
-    config: &'a Map<String, Value>,
-    response_mime_type: &'static str,
-    response_schema: &'a Value,
 }
 
 #[derive(Serialize)]
@@ -228,15 +261,23 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    /// A line; its length is counted right as well.
     fn written(key: &str, prompt: &str, config: &Value) -> Result<Vec<u8>, WireError> {
-        line(&LineParts {
+        let schema = json!({"type": "OBJECT", "properties": {"a_b": {"type": "STRING"}}});
+        let parts = LineParts {
             key,
             file_uri: "https://generativelanguage.googleapis.com/v1beta/files/abc",
             mime: "image/png",
             prompt,
-            generation_config: config,
-            response_schema: &json!({"type": "OBJECT", "properties": {"a_b": {"type": "STRING"}}}),
-        })
+            generation_config: &GenerationConfig::new(config, &schema)?,
+        };
+        let bytes = line(&parts);
+        let counted = bytes.as_ref().map(|bytes| bytes.len() as u64);
+        assert_eq!(
+            line_bytes(&parts).as_ref(),
+            counted.as_ref().map_err(|e| *e)
+        );
+        bytes
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Request lines: what is asked about each page, measured for packing and written for sending.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use crate::meter::carried;
 use crate::notices;
 use crate::ports::page_source::{PageSource, SourceError};
 use crate::prompt::Recipe;
-use crate::wire::request::{self, LineParts};
+use crate::wire::request::{self, GenerationConfig, LineParts, WireError};
 
 /// Lines that are rendered in one go on the blocking pool.
 const LINES_TOGETHER: usize = 64;
@@ -51,6 +50,8 @@ pub struct Prices {
 /// Makes request lines from pages by one recipe.
 pub struct LineWriter {
     recipe: Arc<Recipe>,
+    /// How answers are to be made, where a try changes nothing of it.
+    generation_config: Result<GenerationConfig, WireError>,
     layout: Layout,
     chained: bool,
     prices: Prices,
@@ -135,6 +136,10 @@ impl LineWriter {
     pub fn new(recipe: Arc<Recipe>, layout: Layout, chained: bool, prices: Prices) -> Self {
         LineWriter {
             measured: RefCell::default(),
+            generation_config: GenerationConfig::new(
+                &recipe.generation_config,
+                &recipe.response_schema,
+            ),
             recipe,
             layout,
             chained,
@@ -207,19 +212,28 @@ impl LineWriter {
     }
 
     fn size(&self, key: &str, prompted: &Prompted) -> LineSize {
-        let line = request::line(&LineParts {
-            key,
-            file_uri: LONGEST_URI,
-            mime: LONGEST_MIME,
-            prompt: &prompted.prompt,
-            generation_config: &self.recipe.generation_config,
-            response_schema: &self.recipe.response_schema,
+        let counted = self.generation_config.as_ref().map(|generation_config| {
+            request::line_bytes(&LineParts {
+                key,
+                file_uri: LONGEST_URI,
+                mime: LONGEST_MIME,
+                prompt: &prompted.prompt,
+                generation_config,
+            })
         });
-        let characters = prompted.prompt.len() as u64;
         LineSize {
-            line_bytes: line.map_or(0, |line| line.len() as u64 + PARAMETERS_GROWTH),
-            tokens: self.prices.tokens_per_image + characters.div_ceil(CHARACTERS_A_TOKEN),
+            line_bytes: match counted {
+                Ok(Ok(bytes)) => bytes + PARAMETERS_GROWTH,
+                Ok(Err(_)) | Err(_) => 0,
+            },
+            tokens: self.tokens(prompted),
         }
+    }
+
+    /// The input tokens of one request, estimated.
+    fn tokens(&self, prompted: &Prompted) -> u64 {
+        let characters = prompted.prompt.len() as u64;
+        self.prices.tokens_per_image + characters.div_ceil(CHARACTERS_A_TOKEN)
     }
 
     /// Writes the lines file of a batch. Members that cannot be put into a request are left out
@@ -244,7 +258,7 @@ impl LineWriter {
                 match line {
                     Ok(line) => {
                         output_tokens += self.output_tokens_max(line.parameters.as_ref());
-                        tokens += self.size(member.key.as_str(), &line.prompted).tokens;
+                        tokens += self.tokens(&line.prompted);
                         texts.extend_from_slice(&line.text);
                         included.push(IncludedMember {
                             key: member.key.clone(),
@@ -336,30 +350,33 @@ impl LineWriter {
     }
 
     fn line(&self, subject: &Subject<'_>, prompted: Prompted) -> Result<Line, Refusal> {
-        let mut generation_config = Cow::Borrowed(&self.recipe.generation_config);
-        if let (Some(Value::Object(changed)), Some(config)) = (
-            &subject.parameters,
-            self.recipe.generation_config.as_object(),
-        ) {
-            let mut config = config.clone();
-            config.extend(changed.clone());
-            generation_config = Cow::Owned(Value::Object(config));
-        }
+        let refused = |error: &WireError| not_packed(ErrorType::Validation, &error.to_string());
+        let changed = self.changed(subject);
+        let generation_config = changed.as_ref().unwrap_or(&self.generation_config);
         let parts = LineParts {
             key: subject.key.as_str(),
             file_uri: subject.file_uri,
             mime: subject.file_mime,
             prompt: &prompted.prompt,
-            generation_config: &generation_config,
-            response_schema: &self.recipe.response_schema,
+            generation_config: generation_config.as_ref().map_err(refused)?,
         };
-        let text = request::line(&parts)
-            .map_err(|error| not_packed(ErrorType::Validation, &error.to_string()))?;
+        let text = request::line(&parts).map_err(|error| refused(&error))?;
         Ok(Line {
             text,
             prompted,
             parameters: subject.parameters.clone(),
         })
+    }
+
+    /// How this answer is to be made, if otherwise than the others.
+    fn changed(&self, subject: &Subject<'_>) -> Option<Result<GenerationConfig, WireError>> {
+        let Some(Value::Object(changed)) = &subject.parameters else {
+            return None;
+        };
+        let mut config = self.recipe.generation_config.as_object()?.clone();
+        config.extend(changed.clone());
+        let schema = &self.recipe.response_schema;
+        Some(GenerationConfig::new(&Value::Object(config), schema))
     }
 
     /// Reads what the prompt of one page is made from. Fails when the disk does, which is no fault of
