@@ -36,6 +36,7 @@ mod lines;
 mod lookup;
 mod manifest;
 mod probe;
+mod prompts;
 mod submission;
 
 use desk::Found;

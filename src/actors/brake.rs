@@ -44,12 +44,26 @@ impl Brake {
         event: PaceEvent,
         now: Timestamp,
     ) -> Result<(), StateError> {
+        match self.adapted(state, model, event, now).await? {
+            Some(keep) => answered(state.send(keep).await),
+            None => Ok(()),
+        }
+    }
+
+    /// How much is sent at a time from here on, if that changes; whoever asks tells the state.
+    pub(super) async fn adapted(
+        &self,
+        state: &Addr<StateActor>,
+        model: &str,
+        event: PaceEvent,
+        now: Timestamp,
+    ) -> Result<Option<KeepPace>, StateError> {
         let question = ReadPace {
             model: model.to_owned(),
         };
         let before = answered(state.send(question).await)?;
         let Some(pace) = pace::next(&before, &event, &self.pace) else {
-            return Ok(());
+            return Ok(None);
         };
         if pace.reason != before.reason {
             notices::PaceChanged {
@@ -60,12 +74,11 @@ impl Brake {
             }
             .emit();
         }
-        let keep = KeepPace {
+        Ok(Some(KeepPace {
             model: model.to_owned(),
             pace,
             at: now,
-        };
-        answered(state.send(keep).await)
+        }))
     }
 }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use actix::Addr;
+use futures_util::join;
 
 use super::activity::answered;
 use super::brake::Brake;
@@ -25,6 +26,18 @@ pub struct ReleaseRules {
     pub life_min: Duration,
     /// How long pages of an expired batch wait before they are sent again.
     pub expired_pause: Duration,
+}
+
+impl ReleaseRules {
+    /// The same as they stand now.
+    fn limits(&self, now: Timestamp) -> ReleaseLimits {
+        ReleaseLimits {
+            releases_max: self.releases_max,
+            usable_until: now.plus(self.life_min),
+            expired_pause: self.expired_pause,
+            now,
+        }
+    }
 }
 
 /// A batch that ends without results.
@@ -57,12 +70,6 @@ impl Ending {
             members,
             note,
         } = self;
-        let limits = ReleaseLimits {
-            releases_max: rules.releases_max,
-            usable_until: now.plus(rules.life_min),
-            expired_pause: rules.expired_pause,
-            now,
-        };
         let open = [PageStage::Batched, PageStage::Validating];
         let open: Vec<Member> = members
             .into_iter()
@@ -81,7 +88,7 @@ impl Ending {
                     whole_failures: member.whole_failures,
                     batch_size_max: member.batch_size_max,
                 };
-                (member.key, release::member(end, page, limits))
+                (member.key, release::member(end, page, rules.limits(now)))
             })
             .collect();
         notices::BatchEnded {
@@ -99,10 +106,18 @@ impl Ending {
             note,
             at: now,
         };
-        let tally = answered(state.send(end).await)?;
-        brake.press(state, now).await?;
         let ended = PaceEvent::Ended(code);
-        brake.adapt(state, &model, ended, now).await?;
+        let pace = brake.adapted(state, &model, ended, now).await?;
+        // Told in one go: nobody plans a batch of the former size from the pages that this one lets go.
+        let (tally, kept) = join!(state.send(end), async {
+            match pace {
+                Some(pace) => answered(state.send(pace).await),
+                None => Ok(()),
+            }
+        });
+        let tally = answered(tally)?;
+        kept?;
+        brake.press(state, now).await?;
         Ok(tally.released)
     }
 }

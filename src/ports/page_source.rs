@@ -153,6 +153,15 @@ pub trait PageSource {
     /// The text of a label.
     async fn label(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError>;
 
+    /// The texts of labels, in the order of the arguments.
+    async fn labels(&self, keys: &[&RecordKey]) -> Vec<Result<Vec<u8>, SourceError>> {
+        let mut labels = Vec::with_capacity(keys.len());
+        for key in keys {
+            labels.push(self.label(key).await);
+        }
+        labels
+    }
+
     /// The text of an output.
     async fn output(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError>;
 

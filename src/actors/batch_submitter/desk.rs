@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use futures_util::join;
+
 use super::Desk;
 use crate::actors::activity::answered;
 use crate::actors::brake;
@@ -44,8 +46,9 @@ impl Desk {
     pub(super) async fn look(&self, more_may_come: bool) -> Result<Found, StateError> {
         let mut disk = None;
         loop {
-            let halts = answered(self.peers.state.send(ListHalts {}).await)?;
-            let live = self.live().await?;
+            // What is asked together is answered in one transaction, in this order.
+            let (halts, live) = join!(self.peers.state.send(ListHalts {}), self.live());
+            let (halts, live) = (answered(halts)?, live?);
             let places = self.live_max(&live).saturating_sub(live.len());
             let may_plan = places > 0 && halts.is_empty();
             if !may_plan {
@@ -216,15 +219,19 @@ impl Desk {
     ) -> Result<bool, StateError> {
         let now = self.ports.clock.now();
         let held_since = self.held_since.take().unwrap_or(now);
-        // Asked before the list is: what can no longer come by now stands in the list.
-        let more_can_come = more_may_come || self.more_can_come().await?;
-        let most_urgent = self.most_urgent(places).await?;
         let waiting = ListUploaded {
             scope: self.options.scope.clone(),
             limit: u64::from(self.options.limits.pages_max) * CANDIDATES_A_PAGE,
             usable_until: now.plus(self.options.life_min),
         };
-        let uploaded = answered(self.peers.state.send(waiting).await)?;
+        // Asked before the list is: what can no longer come by now stands in the list.
+        let (more_can_come, most_urgent, uploaded) = join!(
+            self.more_can_come(more_may_come),
+            self.most_urgent(places),
+            self.peers.state.send(waiting),
+        );
+        let (more_can_come, most_urgent) = (more_can_come?, most_urgent?);
+        let uploaded = answered(uploaded)?;
         if uploaded.pages.is_empty() {
             return Ok(false);
         }
@@ -339,7 +346,10 @@ impl Desk {
     }
 
     /// Whether a page could still join without a batch having to end first.
-    async fn more_can_come(&self) -> Result<bool, StateError> {
+    async fn more_can_come(&self, more_may_come: bool) -> Result<bool, StateError> {
+        if more_may_come {
+            return Ok(true);
+        }
         let question = ListWork {
             scope: self.options.scope.clone(),
             chained: self.options.chained,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::BatchSubmitterPorts;
+use super::prompts::{Prompted, Prompts, not_packed};
 use crate::actors::blocking::sha256;
 use crate::actors::state::messages::{IncludedMember, Member, UploadedPage};
 use crate::decide::cost::{self, Price};
@@ -15,8 +16,6 @@ use crate::domain::attempt::FailureDetail;
 use crate::domain::failure::ErrorType;
 use crate::domain::ids::{BatchId, RecipeHash, RecordKey, Sha256Hex};
 use crate::domain::layout::Layout;
-use crate::meter::carried;
-use crate::notices;
 use crate::ports::page_source::{PageSource, SourceError};
 use crate::prompt::Recipe;
 use crate::wire::request::{self, GenerationConfig, LineParts, WireError};
@@ -116,21 +115,6 @@ impl Line {
 /// Why a page cannot be put into a request.
 pub type Refusal = Box<FailureDetail>;
 
-/// What a prompt is made from.
-struct Material {
-    key: RecordKey,
-    levels: Vec<String>,
-    label: Vec<u8>,
-    /// The predecessor's accepted output.
-    previous: Option<Vec<u8>>,
-}
-
-/// A prompt, and the context in it.
-struct Prompted {
-    prompt: String,
-    context: Option<String>,
-}
-
 impl LineWriter {
     /// Makes a writer for one recipe.
     pub fn new(recipe: Arc<Recipe>, layout: Layout, chained: bool, prices: Prices) -> Self {
@@ -157,6 +141,13 @@ impl LineWriter {
         &self.recipe.model
     }
 
+    fn prompts(&self) -> Prompts<'_> {
+        Prompts {
+            recipe: &self.recipe,
+            layout: &self.layout,
+        }
+    }
+
     /// The sizes of these pages' lines, in order, never less than what is written later. A page
     /// that cannot be rendered counts as nothing here; it is refused by name when its batch is
     /// built; one that the disk does not give now has no size. What was measured is remembered as
@@ -181,10 +172,19 @@ impl LineWriter {
         for chunk in new.chunks(LINES_TOGETHER) {
             let mut given = Vec::with_capacity(chunk.len());
             let mut materials = Vec::with_capacity(chunk.len());
-            for page in chunk {
-                let completed = page.predecessor_completed && self.chained;
-                let predecessor = page.predecessor.as_ref().filter(|_| completed);
-                match self.material(&page.key, predecessor, source).await {
+            let asked: Vec<(&RecordKey, Option<&RecordKey>)> = chunk
+                .iter()
+                .map(|page| {
+                    let completed = page.predecessor_completed && self.chained;
+                    let predecessor = page.predecessor.as_ref().filter(|_| completed);
+                    (&page.key, predecessor)
+                })
+                .collect();
+            for (page, material) in chunk
+                .iter()
+                .zip(self.prompts().materials(&asked, source).await)
+            {
+                match material {
                     Ok(material) => {
                         given.push(page);
                         materials.push(material);
@@ -194,7 +194,7 @@ impl LineWriter {
                     }
                 }
             }
-            for (page, prompted) in given.iter().zip(self.prompts(materials).await) {
+            for (page, prompted) in given.iter().zip(self.prompts().rendered(materials).await) {
                 let size = prompted.map_or(LineSize::default(), |prompted| {
                     self.size(page.key.as_str(), &prompted)
                 });
@@ -303,12 +303,13 @@ impl LineWriter {
         subjects: &[Subject<'_>],
         source: &dyn PageSource,
     ) -> Result<Vec<Result<Line, Refusal>>, SourceError> {
-        let mut materials = Vec::with_capacity(subjects.len());
-        for subject in subjects {
-            let material = self.material(subject.key, subject.predecessor, source);
-            materials.push(material.await?);
-        }
-        let prompted = self.prompts(materials).await.into_iter();
+        let asked: Vec<(&RecordKey, Option<&RecordKey>)> = subjects
+            .iter()
+            .map(|subject| (subject.key, subject.predecessor))
+            .collect();
+        let materials = self.prompts().materials(&asked, source).await;
+        let materials = materials.into_iter().collect::<Result<_, _>>()?;
+        let prompted = self.prompts().rendered(materials).await.into_iter();
         let lines = subjects.iter().zip(prompted);
         Ok(lines
             .map(|(subject, prompted)| self.line(subject, prompted?))
@@ -378,114 +379,4 @@ impl LineWriter {
         let schema = &self.recipe.response_schema;
         Some(GenerationConfig::new(&Value::Object(config), schema))
     }
-
-    /// Reads what the prompt of one page is made from. Fails when the disk does, which is no fault of
-    /// the page's.
-    async fn material(
-        &self,
-        key: &RecordKey,
-        predecessor: Option<&RecordKey>,
-        source: &dyn PageSource,
-    ) -> Result<Result<Material, Refusal>, SourceError> {
-        let refused = |words: String| Ok(Err(not_packed(ErrorType::Validation, &words)));
-        let levels = match self.layout.levels(key) {
-            Ok(levels) => levels,
-            Err(error) => return refused(error.to_string()),
-        };
-        let label = match source.label(key).await {
-            Ok(label) => label,
-            Err(error) if error.disk => return Err(error),
-            Err(error) => return refused(format!("label: {error}")),
-        };
-        let previous = match predecessor {
-            None => None,
-            Some(before) => match source.output(before).await {
-                Ok(output) => Some(output),
-                Err(error) if error.disk => return Err(error),
-                Err(error) => {
-                    // Somebody took it away since it was accepted: no fault of this page.
-                    notices::ContextMissing { key, fault: &error }.emit();
-                    None
-                }
-            },
-        };
-        Ok(Ok(Material {
-            key: key.clone(),
-            levels,
-            label,
-            previous,
-        }))
-    }
-
-    /// Renders prompts on the blocking pool, in order.
-    async fn prompts(
-        &self,
-        materials: Vec<Result<Material, Refusal>>,
-    ) -> Vec<Result<Prompted, Refusal>> {
-        let recipe = Arc::clone(&self.recipe);
-        let names = self.layout.names().to_vec();
-        let count = materials.len();
-        let rendered = actix_rt::task::spawn_blocking(carried(move || {
-            materials
-                .into_iter()
-                .map(|material| material.and_then(|material| render(&recipe, &names, material)))
-                .collect::<Vec<_>>()
-        }));
-        rendered.await.unwrap_or_else(|lost| {
-            let failure = not_packed(ErrorType::Validation, &format!("rendering ended: {lost}"));
-            (0..count).map(|_| Err(failure.clone())).collect()
-        })
-    }
-}
-
-fn render(recipe: &Recipe, names: &[String], material: Material) -> Result<Prompted, Refusal> {
-    let Material {
-        key,
-        levels,
-        label,
-        previous,
-    } = material;
-    let label: serde_json::Value = serde_json::from_slice(&label).map_err(|error| {
-        not_packed(
-            ErrorType::JsonDecode,
-            &format!("the label is not JSON: {error}"),
-        )
-    })?;
-    let levels: Vec<(String, String)> = names.iter().cloned().zip(levels).collect();
-    let key = key.as_str();
-    let rendering = |error: crate::prompt::PromptError| {
-        not_packed(
-            ErrorType::Validation,
-            &format!("the prompt cannot be rendered: {error}"),
-        )
-    };
-    let context = match previous.filter(|_| recipe.context_template.is_some()) {
-        None => None,
-        Some(text) => {
-            let previous: serde_json::Value = serde_json::from_slice(&text).map_err(|error| {
-                let words = format!("the output of the page before is not JSON: {error}");
-                not_packed(ErrorType::JsonDecode, &words)
-            })?;
-            Some(
-                recipe
-                    .render_context(&previous, key, &levels)
-                    .map_err(rendering)?,
-            )
-        }
-    };
-    let prompt = recipe
-        .render_prompt(key, &levels, &label, context.as_deref())
-        .map_err(rendering)?;
-    Ok(Prompted { prompt, context })
-}
-
-fn not_packed(error: ErrorType, message: &str) -> Refusal {
-    Box::new(FailureDetail {
-        error,
-        message: message.to_owned(),
-        chain: message.to_owned(),
-        raw_text: None,
-        extracted_text: None,
-        raw_json: None,
-    })
 }

@@ -251,16 +251,10 @@ pub(super) async fn last_answers(
 ) -> StateResult<(u64, u64)> {
     let since = forgiven_until(conn).await?;
     let values = [text(&since), signed(window).into()];
-    let found: Vec<SharesRow> = rows(conn, LAST_SETTLED, values).await?;
-    let (mut results, mut accepted) = (0, 0);
-    for row in found {
-        if results >= window {
-            break;
-        }
-        results += unsigned(row.results);
-        accepted += unsigned(row.accepted);
-    }
-    Ok((results, accepted))
+    let found: Option<SharesRow> = first(conn, LAST_SETTLED, values).await?;
+    Ok(found.map_or((0, 0), |sums| {
+        (unsigned(sums.results), unsigned(sums.accepted))
+    }))
 }
 
 impl Apply for FeelPulse {
@@ -279,11 +273,17 @@ impl Apply for FeelPulse {
     }
 }
 
-/// A settled batch has at least one member, so as many batches as answers are enough.
+/// Sums over the last batches, as long as those after them had fewer answers than were asked for. A settled
+/// batch has at least one member, so as many batches as answers are enough.
 pub(super) const LAST_SETTLED: &str = "
-    SELECT count_succeeded + count_failed + count_missing AS results, count_succeeded AS accepted
-    FROM submissions INDEXED BY submissions_closed_at
-    WHERE state = 'settled' AND closed_at > ?1 ORDER BY closed_at DESC LIMIT ?2";
+    SELECT coalesce(sum(results), 0) AS results, coalesce(sum(accepted), 0) AS accepted FROM (
+        SELECT results, accepted,
+               sum(results) OVER (ORDER BY closed_at DESC ROWS UNBOUNDED PRECEDING) AS so_far
+        FROM (SELECT closed_at, count_succeeded AS accepted,
+                     count_succeeded + count_failed + count_missing AS results
+              FROM submissions INDEXED BY submissions_closed_at
+              WHERE state = 'settled' AND closed_at > ?1 ORDER BY closed_at DESC LIMIT ?2))
+    WHERE so_far - results < ?2";
 
 impl Apply for ListStanding {
     type Reply = Standing;

@@ -73,6 +73,7 @@ pub fn recurring_changes() -> Vec<(&'static str, String)> {
     vec![
         ("update pages", pages::update_of_everything()),
         ("decide attempts", results::decide_all_apart()),
+        ("list uploaded, together", uploads::uploaded_together()),
         (
             "live batches, listed",
             submits::submissions_sql(&questions::in_states(&questions::LIVE_STAGES)),

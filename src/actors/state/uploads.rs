@@ -13,8 +13,8 @@ use super::messages::{
 use super::pages::{Cause, Pages};
 use super::rows::{instant, maybe_instant};
 use super::sql::{
-    CHUNK_ROWS, each_listed, execute, execute_exactly, first, json_list, listed, number, signed,
-    small, text, unsigned,
+    CHUNK_ROWS, as_u64, each_listed, execute, execute_exactly, first, json_list, listed, number,
+    signed, small, text, unsigned,
 };
 use super::{Apply, Rules, halts, remote_files};
 use crate::domain::attempt::FailureDetail;
@@ -84,14 +84,14 @@ impl Apply for ClaimPages {
 }
 
 impl ClaimRow {
-    /// Where it stands among those that may be claimed: the most urgent first.
     fn place(&self) -> impl Ord + '_ {
-        (
-            Reverse(self.priority),
-            Reverse(self.chain_ahead),
-            &self.record_key,
-        )
+        place(self.priority, self.chain_ahead, &self.record_key)
     }
+}
+
+/// Where a page stands among those that wait: the most urgent first.
+fn place(priority: i64, chain_ahead: i64, record_key: &str) -> impl Ord + '_ {
+    (Reverse(priority), Reverse(chain_ahead), record_key)
 }
 
 impl ClaimPages {
@@ -342,6 +342,12 @@ struct UploadedRow {
     releases: i64,
 }
 
+impl UploadedRow {
+    fn place(&self) -> impl Ord + '_ {
+        place(self.priority, self.chain_ahead, &self.record_key)
+    }
+}
+
 #[derive(FromQueryResult)]
 struct WaitingRow {
     total: i64,
@@ -359,7 +365,13 @@ impl Apply for ListUploaded {
             usable_until.clone(),
             signed(self.limit).into(),
         ];
-        let pages = each_listed(tx, UPLOADED, values, uploaded_page).await?;
+        let pages = if self.limit <= as_u64(CHUNK_ROWS) {
+            let mut found: Vec<UploadedRow> = listed(tx, &uploaded_together(), values).await?;
+            found.sort_by(|a, b| a.place().cmp(&b.place()));
+            found.into_iter().map(uploaded_page).collect()
+        } else {
+            each_listed(tx, UPLOADED, values, uploaded_page).await
+        }?;
         let waiting: Option<WaitingRow> = first(tx, UPLOADED_TOTAL, [scope, usable_until]).await?;
         let (total, newest) = waiting.map_or((0, None), |row| (row.total, row.newest));
         Ok(Uploaded {
@@ -373,12 +385,17 @@ impl Apply for ListUploaded {
 pub(super) const UPLOADED: &str = "
     SELECT json_array(
         w.record_key, w.predecessor, q.stage, w.priority, w.chain_ahead, w.image_bytes,
-        w.image_expires_at, w.batch_size_max, w.releases)
+        w.image_expires_at, w.batch_size_max, w.releases) AS page
     FROM (SELECT * FROM pages INDEXED BY pages_uploaded
           WHERE stage = 'uploaded' AND batch_id IS NULL AND scope = ?1 AND image_expires_at > ?2
           ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3) AS w
     LEFT JOIN pages AS q ON q.record_key = w.predecessor
     ORDER BY w.priority DESC, w.chain_ahead DESC, w.record_key";
+
+/// The same in one text, for as few as that is no burden for.
+pub(super) fn uploaded_together() -> String {
+    format!("SELECT json_group_array(json(page)) FROM ({UPLOADED})")
+}
 
 pub(super) const UPLOADED_TOTAL: &str = "
     SELECT count(*) AS total, max(uploaded_at) AS newest FROM pages INDEXED BY pages_uploaded

@@ -2,9 +2,11 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, Mode, OFlags, statat};
 use sha2::{Digest, Sha256};
 
 use super::durable::{gone, is_disk_fault};
@@ -16,6 +18,8 @@ use crate::domain::layout::{KeyError, Layout};
 use crate::ports::page_source::{Content, SourceError};
 
 const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "heic", "heif"];
+/// The same in the other case.
+const EXTENSIONS_UPPER: [&str; 6] = ["JPG", "JPEG", "PNG", "WEBP", "HEIC", "HEIF"];
 /// How much of a file says what it is.
 const HEAD_BYTES: usize = 64;
 /// How much of a file is held at once.
@@ -66,19 +70,7 @@ fn find(root: &Path, layout: &Layout, key: &RecordKey) -> Result<PathBuf, ImageF
     let stem = stem(root, layout, key).map_err(|error| ImageFault::Missing {
         looked_for: error.to_string(),
     })?;
-    // Listing a folder for each of its pages would be slow where a folder has many; names in one
-    // case are simply tried.
-    let mut found: Vec<PathBuf> = Vec::new();
-    for extension in EXTENSIONS {
-        for extension in [extension.to_owned(), extension.to_ascii_uppercase()] {
-            let path = stem.with_extension(extension);
-            match fs::symlink_metadata(&path) {
-                Ok(_there) => found.push(path),
-                Err(error) if is_disk_fault(&error) => return Err(unreadable(&path, &error)),
-                Err(_absent) => {}
-            }
-        }
-    }
+    let mut found = named(&stem)?;
     if found.is_empty() {
         found = match list(&stem) {
             Err(error) if is_disk_fault(&error) => return Err(unreadable(&stem, &error)),
@@ -104,6 +96,43 @@ fn find(root: &Path, layout: &Layout, key: &RecordKey) -> Result<PathBuf, ImageF
             Err(ImageFault::Several(names.join(", ")))
         }
     }
+}
+
+/// The images of a stem whose extension is in one case. Listing a folder for each of its pages would be slow
+/// where a folder has many; names are simply tried, in the folder, which is looked up once.
+fn named(stem: &Path) -> Result<Vec<PathBuf>, ImageFault> {
+    let (Some(parent), Some(name)) = (stem.parent(), stem.file_name()) else {
+        return Ok(Vec::new());
+    };
+    let folder = match open_folder(parent) {
+        Ok(folder) => folder,
+        Err(error) if is_disk_fault(&error) => return Err(unreadable(stem, &error)),
+        Err(_absent) => return Ok(Vec::new()),
+    };
+    let mut found = Vec::new();
+    for extension in EXTENSIONS.into_iter().chain(EXTENSIONS_UPPER) {
+        let mut file = name.to_owned();
+        file.push(".");
+        file.push(extension);
+        match statat(&folder, &file, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from) {
+            Ok(_there) => found.push(parent.join(file)),
+            Err(error) if is_disk_fault(&error) => {
+                return Err(unreadable(&parent.join(file), &error));
+            }
+            Err(_absent) => {}
+        }
+    }
+    Ok(found)
+}
+
+/// A folder, only to look names up in it.
+fn open_folder(folder: &Path) -> io::Result<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    let how = OFlags::PATH;
+    #[cfg(not(target_os = "linux"))]
+    let how = OFlags::RDONLY;
+    let how = how | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(folder, how, Mode::empty())?)
 }
 
 /// The images of a stem in its folder, whatever the case of their extensions.
@@ -180,7 +209,11 @@ fn check(path: &Path, bytes_max: u64) -> Result<(ImageFacts, Option<Content>), I
         // The walk asks only for bytes that the file should have.
         Err(error) => return Err(damaged(error.to_string())),
     }
-    let (width, height) = dimensions(&mut file).map_err(damaged)?;
+    let (width, height) = match &scan.content {
+        Some(content) => dimensions(Cursor::new(content.as_slice())),
+        None => dimensions(BufReader::new(&file)),
+    }
+    .map_err(damaged)?;
     let facts = ImageFacts {
         mime,
         bytes: length,
@@ -286,10 +319,11 @@ fn image_type(head: &[u8]) -> Option<ImageType> {
     }
 }
 
-fn dimensions(file: &mut File) -> Result<(u32, u32), String> {
-    file.seek(SeekFrom::Start(0))
+fn dimensions(mut image: impl BufRead + Seek) -> Result<(u32, u32), String> {
+    image
+        .seek(SeekFrom::Start(0))
         .map_err(|error| error.to_string())?;
-    let size = imagesize::reader_size(BufReader::new(file)).map_err(|error| error.to_string())?;
+    let size = imagesize::reader_size(image).map_err(|error| error.to_string())?;
     match (u32::try_from(size.width), u32::try_from(size.height)) {
         (Ok(width), Ok(height)) if width > 0 && height > 0 => Ok((width, height)),
         _ => Err(format!("{} x {} pixels", size.width, size.height)),

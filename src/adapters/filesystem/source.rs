@@ -60,19 +60,29 @@ impl Filesystem {
         }
     }
 
-    async fn text(&self, root: &Path, key: &RecordKey) -> Result<Vec<u8>, SourceError> {
-        let path = self
-            .options
-            .layout
-            .path(root, key, "json")
-            .map_err(|error| refusal(root, &error.to_string()))?;
-        let place = path.clone();
-        let root = root.to_path_buf();
-        blocking(&place, move || {
+    /// Texts below a folder, read one after the other in one go.
+    async fn texts(&self, root: &Path, keys: &[&RecordKey]) -> Vec<Result<Vec<u8>, SourceError>> {
+        let path = |key: &&RecordKey| {
+            let path = self.options.layout.path(root, key, "json");
+            path.map_err(|error| refusal(root, &error.to_string()))
+        };
+        let paths: Vec<_> = keys.iter().map(path).collect();
+        let (place, root) = (root.to_path_buf(), root.to_path_buf());
+        let read = blocking(&place, move || {
             // Where the whole folder is gone, no single file of it is missing.
-            read_bounded(&path, TEXT_BYTES_MAX).map_err(|error| gone(&root).unwrap_or(error))
-        })
-        .await
+            let text = |path: Result<PathBuf, SourceError>| {
+                read_bounded(&path?, TEXT_BYTES_MAX).map_err(|error| gone(&root).unwrap_or(error))
+            };
+            Ok(paths.into_iter().map(text).collect())
+        });
+        read.await
+            .unwrap_or_else(|lost: SourceError| vec![Err(lost); keys.len()])
+    }
+
+    async fn text(&self, root: &Path, key: &RecordKey) -> Result<Vec<u8>, SourceError> {
+        let texts = self.texts(root, &[key]).await;
+        let none = || Err(refusal(root, "the work on it was cut off"));
+        texts.into_iter().next().unwrap_or_else(none)
     }
 }
 
@@ -122,6 +132,10 @@ impl PageSource for Filesystem {
 
     async fn label(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError> {
         self.text(&self.options.label_dir, key).await
+    }
+
+    async fn labels(&self, keys: &[&RecordKey]) -> Vec<Result<Vec<u8>, SourceError>> {
+        self.texts(&self.options.label_dir, keys).await
     }
 
     async fn output(&self, key: &RecordKey) -> Result<Vec<u8>, SourceError> {
