@@ -310,7 +310,7 @@ async fn update(tx: &DatabaseTransaction, changed: &[&Loaded], at: Timestamp) ->
     for ((was, columns), rows) in &alike {
         for chunk in rows.chunks(CHUNK_ROWS) {
             let spread = Spread::of(chunk, columns, 4);
-            let sql = update_sql(columns, &spread.terms);
+            let sql = update_sql(columns, &spread);
             let values = spread.values([text(at), text(was)]);
             execute_exactly(tx, &sql, values, chunk.len()).await?;
         }
@@ -318,22 +318,34 @@ async fn update(tx: &DatabaseTransaction, changed: &[&Loaded], at: Timestamp) ->
     Ok(())
 }
 
-/// The plus keeps SQLite from looking through all pages of the stage.
-fn update_sql(columns: &[usize], terms: &[String]) -> String {
+/// The plus keeps SQLite from looking through all pages of the stage. Where all pages change alike, SQLite
+/// need not set the new values aside.
+fn update_sql(columns: &[usize], spread: &Spread) -> String {
     let assignments: String = columns
         .iter()
-        .zip(terms)
+        .zip(&spread.terms)
         .map(|(column, term)| format!("{} = {term}, ", PageRow::COLUMNS[*column]))
         .collect();
+    if spread.lists_keys_only() {
+        return format!(
+            "UPDATE pages SET {assignments}updated_at = ?2
+             WHERE record_key IN (SELECT value->>0 FROM jsonb_each(?1)) AND +stage = ?3"
+        );
+    }
     format!(
         "UPDATE pages SET {assignments}updated_at = ?2 FROM jsonb_each(?1) AS c
          WHERE pages.record_key = c.value->>0 AND +pages.stage = ?3"
     )
 }
 
-/// The update of pages of which every column changes, none of them alike.
-pub(super) fn update_of_everything() -> String {
+/// The updates of pages of which every column changes: none of them alike, and all alike.
+pub(super) fn updates_of_everything() -> [String; 2] {
     let columns: Vec<usize> = (1..COLUMNS).collect();
-    let terms: Vec<String> = columns.iter().map(|at| format!("c.value->>{at}")).collect();
-    update_sql(&columns, &terms)
+    let [mut one, mut other] = [[Cell::Null; COLUMNS]; 2];
+    for at in 0..COLUMNS {
+        (one[at], other[at]) = (Cell::Integer(1), Cell::Integer(2));
+    }
+    let apart = Spread::of(&[one, other], &columns, 4);
+    let alike = Spread::of(&[one, one], &columns, 4);
+    [&apart, &alike].map(|spread| update_sql(&columns, spread))
 }

@@ -70,8 +70,10 @@ pub const RECURRING: &[(&str, &str)] = &[
 
 /// The changes and questions whose text depends on what they are about, at their longest.
 pub fn recurring_changes() -> Vec<(&'static str, String)> {
+    let [apart, alike] = pages::updates_of_everything();
     vec![
-        ("update pages", pages::update_of_everything()),
+        ("update pages", apart),
+        ("update pages alike", alike),
         ("decide attempts", results::decide_all_apart()),
         ("list uploaded, together", uploads::uploaded_together()),
         (

@@ -21,7 +21,7 @@ use crate::domain::remote::RemoteOutput;
 use crate::domain::time::Timestamp;
 
 /// What a transition may read or write of a page. The fields are read by their order, which is that of the
-/// columns that are asked for.
+/// columns that are asked for; what is known of the image is only written, and not asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct PageRow {
     pub record_key: String,
@@ -35,10 +35,15 @@ pub struct PageRow {
     pub batch_id: Option<String>,
     pub run_id: Option<String>,
     pub recipe_hash: Option<String>,
+    #[serde(skip)]
     pub image_mime: Option<String>,
+    #[serde(skip)]
     pub image_bytes: Option<i64>,
+    #[serde(skip)]
     pub image_sha256: Option<String>,
+    #[serde(skip)]
     pub image_width: Option<i64>,
+    #[serde(skip)]
     pub image_height: Option<i64>,
     pub image_file: Option<String>,
     pub image_expires_at: Option<String>,
@@ -47,11 +52,10 @@ pub struct PageRow {
     pub output_bytes: Option<i64>,
 }
 
-/// The columns of [`PageRow`], for a SELECT.
+/// The columns that a [`PageRow`] is read from, for a SELECT.
 pub(super) const PAGE_COLUMNS: &str = "p.record_key, p.stage, p.status, p.not_before, p.error, \
     p.upload_cycles, p.releases, p.batch_size_max, p.batch_id, p.run_id, p.recipe_hash, \
-    p.image_mime, p.image_bytes, p.image_sha256, p.image_width, p.image_height, p.image_file, \
-    p.image_expires_at, p.uploaded_at, p.output_sha256, p.output_bytes";
+    p.image_file, p.image_expires_at, p.uploaded_at, p.output_sha256, p.output_bytes";
 
 /// How many columns a [`PageRow`] has.
 pub(super) const COLUMNS: usize = 21;

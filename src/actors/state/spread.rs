@@ -69,6 +69,7 @@ pub(super) struct Spread {
     pub shared: Vec<Value>,
     /// For each column that was asked for, how the statement names it.
     pub terms: Vec<String>,
+    listed: usize,
 }
 
 impl Spread {
@@ -101,7 +102,13 @@ impl Spread {
             list: list.to_json().into(),
             shared,
             terms,
+            listed: listed.len(),
         }
+    }
+
+    /// Whether rows differ in nothing but their names.
+    pub(super) fn lists_keys_only(&self) -> bool {
+        self.listed == 1
     }
 
     /// All parameters of a statement that has `own` between the list and what is shared.
