@@ -33,7 +33,7 @@ impl BatchApi for GeminiClient {
         let input = resource(call, "files", input)?;
         let url = self.url("", &format!("models/{model}:batchGenerateContent"));
         let request = self
-            .request(&self.creates, Method::POST, &url)
+            .request(&self.creates, Method::POST, url)
             .header(CONTENT_TYPE, "application/json")
             .body(request::batch_create(display_name, input));
         let body = self.json(call, request).await?;
@@ -62,7 +62,7 @@ impl BatchApi for GeminiClient {
         let url = self.url("", &format!("{}:cancel", resource(call, "batches", name)?));
         // An empty body has no length unless one is named, and a POST without one is refused.
         let request = self
-            .request(&self.calls, Method::POST, &url)
+            .request(&self.calls, Method::POST, url)
             .header(CONTENT_LENGTH, 0);
         self.json(call, request).await.map(|_empty| ())
     }

@@ -160,10 +160,14 @@ impl GeminiClient {
         })
     }
 
-    /// The address of a resource: `{base}{before}/{version}/{rest}`.
-    pub(super) fn url(&self, before: &str, rest: &str) -> String {
-        let base = self.base.as_str().trim_end_matches('/');
-        format!("{base}{before}/{}/{rest}", self.version)
+    /// The address of a resource: `{base}{before}/{version}/{rest}`. The server's part of it was read when the
+    /// client was made, and is not read again for every call.
+    pub(super) fn url(&self, before: &str, rest: &str) -> Url {
+        let base = self.base.path().trim_end_matches('/');
+        let path = format!("{base}{before}/{}/{rest}", self.version);
+        let mut url = self.base.clone();
+        url.set_path(&path);
+        url
     }
 
     /// Starts a request that carries the key.
@@ -171,7 +175,7 @@ impl GeminiClient {
         &self,
         client: &reqwest::Client,
         method: Method,
-        url: &str,
+        url: Url,
     ) -> RequestBuilder {
         client
             .request(method, url)
@@ -200,12 +204,12 @@ impl GeminiClient {
         call: Call,
         request: RequestBuilder,
     ) -> Result<Reply, ApiError> {
-        let response = request
+        let mut response = request
             .send()
             .await
             .map_err(|error| self.transport(call, &error))?;
         let status = response.status().as_u16();
-        let headers = response.headers().clone();
+        let headers = std::mem::take(response.headers_mut());
         match self.read_body(call, response).await {
             Ok(body) => Ok(Reply {
                 status,

@@ -52,8 +52,12 @@ impl GeminiClient {
             total: None,
             etag: None,
         };
-        let plain = format!("{}?alt=media", self.url("", &path));
-        let prefixed = format!("{}?alt=media", self.url("/download", &path));
+        let media = |before: &str| {
+            let mut url = self.url(before, &path);
+            url.set_query(Some("alt=media"));
+            url
+        };
+        let (plain, prefixed) = (media(""), media("/download"));
         let outcome = match self.fetch(&plain, &mut download).await {
             Err(error) if error.http_status == Some(404) => {
                 self.fetch(&prefixed, &mut download).await
@@ -65,7 +69,7 @@ impl GeminiClient {
     }
 
     /// Fetches the rest until there is none, going on after breaks.
-    async fn fetch(&self, address: &str, download: &mut Download) -> Result<(), ApiError> {
+    async fn fetch(&self, address: &Url, download: &mut Download) -> Result<(), ApiError> {
         let mut resumes = 0;
         loop {
             let error = match self.fetch_rest(address, download).await {
@@ -81,7 +85,7 @@ impl GeminiClient {
         }
     }
 
-    async fn fetch_rest(&self, address: &str, download: &mut Download) -> Result<(), ApiError> {
+    async fn fetch_rest(&self, address: &Url, download: &mut Download) -> Result<(), ApiError> {
         let response = self.open(address, download).await?;
         let status = response.status().as_u16();
         match status {
@@ -123,11 +127,11 @@ impl GeminiClient {
     }
 
     /// Asks for the rest, following redirects. The key goes to the provider's own address only.
-    async fn open(&self, address: &str, download: &Download) -> Result<Response, ApiError> {
-        let mut url = Url::parse(address).expect("a checked base address with a plain path");
+    async fn open(&self, address: &Url, download: &Download) -> Result<Response, ApiError> {
+        let mut url = address.clone();
         for _hop in 0..=REDIRECTS_MAX {
             let mut request = if url.origin() == self.base.origin() {
-                self.request(&self.calls, Method::GET, url.as_str())
+                self.request(&self.calls, Method::GET, url.clone())
             } else {
                 self.calls.get(url.clone())
             };

@@ -55,7 +55,7 @@ impl FileApi for GeminiClient {
 
 impl GeminiClient {
     pub(super) async fn get(&self, call: Call, path: &str) -> Result<Vec<u8>, ApiError> {
-        let request = self.request(&self.calls, Method::GET, &self.url("", path));
+        let request = self.request(&self.calls, Method::GET, self.url("", path));
         self.json(call, request).await
     }
 
@@ -67,15 +67,14 @@ impl GeminiClient {
     ) -> Result<Vec<u8>, ApiError> {
         let mut query = vec![("pageSize", PAGE_SIZE)];
         query.extend(page.map(|token| ("pageToken", token)));
-        let mut url = reqwest::Url::parse(&self.url("", collection))
-            .expect("a checked base address with a plain path is an address");
+        let mut url = self.url("", collection);
         url.query_pairs_mut().extend_pairs(query);
-        let request = self.request(&self.calls, Method::GET, url.as_str());
+        let request = self.request(&self.calls, Method::GET, url);
         self.json(call, request).await
     }
 
     pub(super) async fn delete(&self, call: Call, path: &str) -> Result<(), ApiError> {
-        let request = self.request(&self.calls, Method::DELETE, &self.url("", path));
+        let request = self.request(&self.calls, Method::DELETE, self.url("", path));
         self.json(call, request).await.map(|_empty| ())
     }
 }

@@ -28,7 +28,7 @@ impl ModelApi for GeminiClient {
             return unanswered(fault::not_sent(CALL, &format!("'{name}' is not a model")));
         }
         let url = self.url("", &format!("models/{name}"));
-        let request = self.request(&self.calls, Method::GET, &url);
+        let request = self.request(&self.calls, Method::GET, url);
         match self
             .exchange(CALL, request.timeout(self.request_timeout))
             .await

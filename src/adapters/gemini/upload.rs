@@ -60,7 +60,7 @@ impl GeminiClient {
     async fn start(&self, upload: &Upload) -> Result<Session, ApiError> {
         let url = self.url("/upload", "files");
         let request = self
-            .request(&self.calls, Method::POST, &url)
+            .request(&self.calls, Method::POST, url)
             .header(CONTENT_TYPE, "application/json")
             .header("X-Goog-Upload-Protocol", "resumable")
             .header("X-Goog-Upload-Command", "start")
