@@ -34,13 +34,18 @@ pub(super) fn of_book(
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(_) => return None,
     };
-    let still = |stamp: &FolderStamp| stamp.changed.0.saturating_add(STEP_SECONDS) <= now;
+    let still = |stamp: &FolderStamp| stands_still(stamp, now);
     (still(&labels) && outputs.as_ref().is_none_or(still)).then_some(BookStamp { labels, outputs })
+}
+
+/// Whether a folder has stood still at `now` for so long that its next change shows in its stamp.
+pub(super) fn stands_still(stamp: &FolderStamp, now: i64) -> bool {
+    stamp.changed.0.saturating_add(STEP_SECONDS) <= now
 }
 
 /// The time of the last change of any kind, which nobody can set, and not that of the contents, which
 /// copying programs do set.
-fn of_folder(path: &Path) -> io::Result<FolderStamp> {
+pub(super) fn of_folder(path: &Path) -> io::Result<FolderStamp> {
     let found = fs::metadata(path)?;
     Ok(FolderStamp {
         device: found.dev(),

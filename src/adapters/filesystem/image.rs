@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::durable::{gone, is_disk_fault};
 use super::image_end::{JpegEnd, heif_fault, png_fault, webp_fault};
+use super::image_folders::ImageFolders;
 use super::image_stamp;
 use crate::domain::ids::{RecordKey, Sha256Hex};
 use crate::domain::image::{ImageFacts, ImageFault, ImageType};
@@ -30,12 +31,12 @@ const HELD_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Finds the one image of a page and checks it; gives its bytes too, unless they are many.
 pub(super) fn find_and_check(
-    root: &Path,
-    layout: &Layout,
+    folders: &ImageFolders,
+    (root, layout): (&Path, &Layout),
     key: &RecordKey,
     bytes_max: u64,
 ) -> Result<(PathBuf, ImageFacts, Option<Content>), ImageFault> {
-    let checked = find(root, layout, key).and_then(|path| {
+    let checked = find(folders, (root, layout), key).and_then(|path| {
         let (facts, content) = check(&path, bytes_max)?;
         Ok((path, facts, content))
     });
@@ -66,11 +67,18 @@ pub(super) fn stem(root: &Path, layout: &Layout, key: &RecordKey) -> Result<Path
     Ok(layout.path(root, key, "")?.with_extension(""))
 }
 
-fn find(root: &Path, layout: &Layout, key: &RecordKey) -> Result<PathBuf, ImageFault> {
+fn find(
+    folders: &ImageFolders,
+    (root, layout): (&Path, &Layout),
+    key: &RecordKey,
+) -> Result<PathBuf, ImageFault> {
     let stem = stem(root, layout, key).map_err(|error| ImageFault::Missing {
         looked_for: error.to_string(),
     })?;
-    let mut found = named(&stem)?;
+    let mut found = folders.named(&stem);
+    if found.is_empty() {
+        found = named(&stem)?;
+    }
     if found.is_empty() {
         found = match list(&stem) {
             Err(error) if is_disk_fault(&error) => return Err(unreadable(&stem, &error)),

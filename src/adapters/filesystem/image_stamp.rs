@@ -85,10 +85,10 @@ fn boot() -> Option<&'static str> {
     name.as_deref().filter(|name| !name.is_empty())
 }
 
-/// Whether the file system is one that keeps the times of change itself. Those over a network, in user space
+/// Whether the file system of a file or folder is one that keeps the times of change itself. Those over a network, in user space
 /// or over others may not.
 #[cfg(target_os = "linux")]
-fn keeps_times(file: &File) -> bool {
+pub(super) fn keeps_times(file: &File) -> bool {
     // ext2 to ext4, XFS, Btrfs, F2FS, tmpfs, from the kernel's magic numbers.
     const KINDS: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994];
     // The field's width and sign differ between machines; the numbers have 32 bits.
@@ -97,7 +97,7 @@ fn keeps_times(file: &File) -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn keeps_times(_file: &File) -> bool {
+pub(super) fn keeps_times(_file: &File) -> bool {
     false
 }
 

@@ -12,6 +12,7 @@ pub mod export;
 mod folder_stamp;
 mod image;
 mod image_end;
+mod image_folders;
 mod image_stamp;
 mod inside;
 mod leftovers;

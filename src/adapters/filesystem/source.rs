@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 
 use super::durable::{blocking, fault, gone, refusal};
+use super::image_folders::ImageFolders;
 use super::leftovers::Swept;
 use super::{image, image_stamp, walk};
 use crate::domain::ids::{ImageStamp, RecordKey};
@@ -48,6 +49,7 @@ pub struct Filesystem {
     /// Whether outputs are known to be there: from a walk, a write, or the state.
     pub(super) has_outputs: Arc<AtomicBool>,
     pub(super) swept: Arc<Swept>,
+    image_folders: Arc<ImageFolders>,
 }
 
 impl Filesystem {
@@ -57,6 +59,7 @@ impl Filesystem {
             options: Arc::new(options),
             has_outputs: Arc::default(),
             swept: Arc::default(),
+            image_folders: Arc::default(),
         }
     }
 
@@ -178,13 +181,13 @@ impl PageSource for Filesystem {
         &self,
         key: &RecordKey,
     ) -> Result<(PathBuf, ImageFacts, Option<Content>), ImageFault> {
-        let options = Arc::clone(&self.options);
+        let (options, folders) = (Arc::clone(&self.options), Arc::clone(&self.image_folders));
         let key = key.clone();
         let root = options.image_dir.display().to_string();
         tokio::task::spawn_blocking(carried(move || {
             image::find_and_check(
-                &options.image_dir,
-                &options.layout,
+                &folders,
+                (&options.image_dir, &options.layout),
                 &key,
                 options.image_bytes_max,
             )
