@@ -66,8 +66,6 @@ use way::{Answers, Way};
 
 /// Pages in one folder.
 const BOOK_PAGES: u32 = 250;
-/// As the settings have it by default.
-const BATCH_PAGES: usize = 100;
 const CONCURRENCY: usize = 16;
 const DELETIONS: usize = 8;
 const WRITERS: usize = 16;
@@ -92,6 +90,8 @@ struct Page {
 struct Project {
     folder: TempDir,
     pages: Vec<Page>,
+    /// Pages in one batch.
+    together: usize,
     image: Vec<u8>,
     made: Instant,
 }
@@ -116,6 +116,8 @@ impl Project {
         let mut project = Project {
             folder,
             pages,
+            // As the settings have it by default.
+            together: size::size("PAGEMILL_BENCH_BATCH_PAGES", 100) as usize,
             image,
             made: Instant::now(),
         };
@@ -188,7 +190,7 @@ impl Project {
             ),
             ("paths.output_dir", at(&scratch.join("outputs"))),
             ("paths.work_dir", at(&scratch.join("work"))),
-            ("execution.batch_size_limit", BATCH_PAGES.to_string()),
+            ("execution.batch_size_limit", self.together.to_string()),
             ("execution.max_concurrent_batches", "10".to_owned()),
             ("execution.context", "none".to_owned()),
             ("batch.fill_wait_seconds", "5".to_owned()),
@@ -276,7 +278,7 @@ async fn by_hand(project: &Project, question: &Question) -> Took {
     let start = format!("{}/upload/v1beta/files", provider.base_url());
     let scratch = project.scratch();
     let watch = Watch::start();
-    for (number, pages) in project.pages.chunks(BATCH_PAGES).enumerate() {
+    for (number, pages) in project.pages.chunks(project.together).enumerate() {
         let images: Vec<(&Page, RemoteFile)> = stream::iter(pages)
             .map(|page| {
                 let image = fs::read(project.image(page)).unwrap();
