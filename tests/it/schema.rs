@@ -434,7 +434,7 @@ async fn no_recurring_question_scans_the_pages() {
             // found by an index; or an index that holds only what is asked for.
             let walks_a_list =
                 step.contains("VIRTUAL TABLE") && (place == 0 || step.contains("_each"));
-            let walks_few = ["SCAN c", "SCAN w", "SCAN f"].contains(&step)
+            let walks_few = ["SCAN c", "SCAN w", "SCAN f", "SCAN chunk"].contains(&step)
                 || step.starts_with("SCAN (")
                 || step.contains("CONSTANT ROW")
                 || step.ends_with("INDEX remote_files_deleting")

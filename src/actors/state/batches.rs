@@ -214,25 +214,24 @@ impl Apply for ListMembers {
 /// Only a page that was asked before can have been cut, refused, or in a batch that failed.
 pub(super) const MEMBERS: &str = "
     SELECT json_group_array(json_array(
-        m.record_key, p.page_number, iif(p.batch_id = ?1, p.stage, NULL),
+        c.record_key, p.page_number, iif(p.batch_id = ?1, p.stage, NULL),
         f.uri, f.mime, f.expires_at, f.sha256, p.predecessor, q.stage,
         a.attempt_number, coalesce(n.count, 0), p.releases, p.batch_size_max,
         iif(a.attempt_number = 1, 0, (
-            SELECT count(*) FROM attempts AS t WHERE t.record_key = m.record_key
+            SELECT count(*) FROM attempts AS t WHERE t.record_key = c.record_key
                 AND t.error_type = 'Truncated')),
         iif(a.attempt_number = 1, 0, (
-            SELECT count(*) FROM attempts AS t WHERE t.record_key = m.record_key
+            SELECT count(*) FROM attempts AS t WHERE t.record_key = c.record_key
                 AND t.error_type IN ('Recitation','ContentFiltered','Repetition'))),
         iif(a.attempt_number = 1, 0, (
             SELECT count(*) FROM attempts AS t JOIN submissions AS s ON s.batch_id = t.batch_id
-            WHERE t.record_key = m.record_key AND s.abandon_code IN ('failed','refused')))))
-    FROM batch_record_keys AS m
-    JOIN pages AS p ON p.record_key = m.record_key
-    JOIN attempts AS a ON a.batch_id = ?1 AND a.record_key = m.record_key
+            WHERE t.record_key = c.record_key AND s.abandon_code IN ('failed','refused')))))
+    FROM chunk AS c
+    CROSS JOIN pages AS p ON p.record_key = c.record_key
+    CROSS JOIN attempts AS a ON a.batch_id = ?1 AND a.record_key = c.record_key
     JOIN remote_files AS f ON f.name = a.image_file
     LEFT JOIN pages AS q ON q.record_key = p.predecessor
-    LEFT JOIN failure_counts AS n ON n.record_key = m.record_key
-    WHERE m.batch_id = ?1 AND m.record_key > ?2 AND m.record_key <= ?3";
+    LEFT JOIN failure_counts AS n ON n.record_key = c.record_key";
 
 fn member(row: MemberRow) -> StateResult<Member> {
     let thing = format!("page '{}'", row.record_key);
@@ -300,14 +299,13 @@ impl Apply for ListToJudge {
 
 pub(super) const TO_JUDGE: &str = "
     SELECT json_group_array(json_array(
-        m.record_key, p.batch_id IS ?1 AND p.stage = 'validating', f.sha256, f.image_stamp,
+        c.record_key, p.batch_id IS ?1 AND p.stage = 'validating', f.sha256, f.image_stamp,
         coalesce(n.count, 0), p.releases))
-    FROM batch_record_keys AS m
-    JOIN pages AS p ON p.record_key = m.record_key
-    JOIN attempts AS a ON a.batch_id = ?1 AND a.record_key = m.record_key
+    FROM chunk AS c
+    CROSS JOIN pages AS p ON p.record_key = c.record_key
+    CROSS JOIN attempts AS a ON a.batch_id = ?1 AND a.record_key = c.record_key
     JOIN remote_files AS f ON f.name = a.image_file
-    LEFT JOIN failure_counts AS n ON n.record_key = m.record_key
-    WHERE m.batch_id = ?1 AND m.record_key > ?2 AND m.record_key <= ?3";
+    LEFT JOIN failure_counts AS n ON n.record_key = c.record_key";
 
 /// The image of an adopted job may not be known: then there is nothing to compare with.
 fn known_hash(hash: Option<String>) -> Option<Sha256Hex> {

@@ -47,11 +47,10 @@ pub(super) const DESCRIBED: &str = "
     SELECT json_group_array(json_array(
         a.record_key, a.attempt_number, p.releases, a.prompt_sha256, a.context_sha256,
         f.name, f.uri, f.mime, f.bytes, f.sha256, f.expires_at))
-    FROM batch_record_keys AS m
-    JOIN attempts AS a ON a.batch_id = ?1 AND a.record_key = m.record_key
-    JOIN pages AS p ON p.record_key = a.record_key
-    JOIN remote_files AS f ON f.name = a.image_file
-    WHERE m.batch_id = ?1 AND m.record_key > ?2 AND m.record_key <= ?3";
+    FROM chunk AS c
+    CROSS JOIN attempts AS a ON a.batch_id = ?1 AND a.record_key = c.record_key
+    CROSS JOIN pages AS p ON p.record_key = a.record_key
+    JOIN remote_files AS f ON f.name = a.image_file";
 
 const LINES_FILE: &str = "
     SELECT name AS record_key, 1 AS attempt_number, 0 AS releases, NULL AS prompt_sha256,

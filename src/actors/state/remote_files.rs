@@ -12,6 +12,7 @@ use super::messages::{
     RecordDeletions, StateError, StateResult, StoredFile,
 };
 use super::rows::{corrupt, instant, word};
+use super::spread::{Cell, Spread};
 use super::sql::{
     CHUNK_ROWS, execute, execute_exactly, json_list, listed, number, signed, text, texts, unsigned,
 };
@@ -49,32 +50,27 @@ pub(super) async fn insert_images(
     at: Timestamp,
 ) -> StateResult<()> {
     for chunk in images.chunks(CHUNK_ROWS) {
-        let list = json_list(
-            chunk
-                .iter()
-                .map(|(key, file, stamp)| image_values(key, file, *stamp)),
+        let names = chunk.iter().map(|(_key, file, _stamp)| file.name.as_str());
+        refuse_known(tx, names).await?;
+        let keys = json_list(chunk.iter().map(|(key, _file, _stamp)| key.as_str()));
+        execute(tx, REPLACE_IMAGES, [keys, text(at)]).await?;
+        let expiries: Vec<String> = chunk
+            .iter()
+            .map(|(_key, file, _stamp)| file.expires_at.to_string())
+            .collect();
+        let rows: Vec<[Cell<'_>; IMAGE_COLUMNS.len()]> = chunk
+            .iter()
+            .zip(&expiries)
+            .map(|((key, file, stamp), expires_at)| image_cells(key, file, *stamp, expires_at))
+            .collect();
+        let spread = Spread::of(&rows, &[0, 1, 2, 3, 4, 5, 6, 7, 8], 3);
+        let sql = format!(
+            "INSERT INTO remote_files ({}, purpose, state, created_at, updated_at)
+             SELECT {}, 'image', 'live', ?2, ?2 FROM jsonb_each(?1) AS c",
+            IMAGE_COLUMNS.join(", "),
+            spread.terms.join(", ")
         );
-        refuse_known(
-            tx,
-            &chunk
-                .iter()
-                .map(|(_key, file, _stamp)| file.name.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .await?;
-        execute(tx, REPLACE_IMAGES, [list.clone(), text(at)]).await?;
-        execute_exactly(
-            tx,
-            "INSERT INTO remote_files
-                 (name, uri, mime, bytes, sha256, expires_at, record_key, key_fingerprint,
-                  image_stamp, purpose, state, created_at, updated_at)
-             SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6,
-                    value->>7, value->>8, 'image', 'live', ?2, ?2
-             FROM jsonb_each(?1)",
-            [list, text(at)],
-            chunk.len(),
-        )
-        .await?;
+        execute_exactly(tx, &sql, spread.values([text(at)]), chunk.len()).await?;
     }
     Ok(())
 }
@@ -83,9 +79,28 @@ pub(super) async fn insert_images(
 pub(super) const REPLACE_IMAGES: &str = "
     UPDATE remote_files SET state = 'deleting', updated_at = ?2
     WHERE purpose = 'image' AND state = 'live'
-      AND record_key IN (SELECT value->>6 FROM jsonb_each(?1))";
+      AND record_key IN (SELECT value FROM json_each(?1))";
 
-fn image_values(key: &RecordKey, file: &StoredFile, stamp: Option<&ImageStamp>) -> Value {
+/// The columns of an image that differ from one to the next, as far as they do.
+const IMAGE_COLUMNS: [&str; 9] = [
+    "name",
+    "uri",
+    "mime",
+    "bytes",
+    "sha256",
+    "expires_at",
+    "record_key",
+    "key_fingerprint",
+    "image_stamp",
+];
+
+/// The values of [`IMAGE_COLUMNS`].
+fn image_cells<'a>(
+    key: &'a RecordKey,
+    file: &'a StoredFile,
+    stamp: Option<&'a ImageStamp>,
+    expires_at: &'a str,
+) -> [Cell<'a>; IMAGE_COLUMNS.len()] {
     let StoredFile {
         name,
         uri,
@@ -93,26 +108,29 @@ fn image_values(key: &RecordKey, file: &StoredFile, stamp: Option<&ImageStamp>) 
         bytes,
         sha256,
         key_fingerprint,
-        expires_at,
+        expires_at: _,
     } = file;
-    json!([
-        name.as_str(),
-        uri,
-        mime,
-        bytes,
-        sha256.as_str(),
-        expires_at.to_string(),
-        key.as_str(),
-        key_fingerprint.as_str(),
-        stamp.map(ImageStamp::as_str),
-    ])
+    [
+        name.as_str().into(),
+        uri.into(),
+        mime.into(),
+        signed(*bytes).into(),
+        sha256.as_str().into(),
+        expires_at.into(),
+        key.as_str().into(),
+        key_fingerprint.as_str().into(),
+        stamp.map(ImageStamp::as_str).into(),
+    ]
 }
 
-async fn refuse_known(tx: &DatabaseTransaction, names: &[&str]) -> StateResult<()> {
+async fn refuse_known<'a>(
+    tx: &DatabaseTransaction,
+    names: impl IntoIterator<Item = &'a str>,
+) -> StateResult<()> {
     let known = texts(
         tx,
         "SELECT name FROM remote_files WHERE name IN (SELECT value FROM json_each(?1)) LIMIT 1",
-        [json_list(names.iter().copied())],
+        [json_list(names)],
     )
     .await?;
     match known.first() {
@@ -130,7 +148,7 @@ pub(super) async fn insert_lines(
     file: &StoredFile,
     at: Timestamp,
 ) -> StateResult<()> {
-    refuse_known(tx, &[file.name.as_str()]).await?;
+    refuse_known(tx, [file.name.as_str()]).await?;
     let row = remote_files::ActiveModel {
         name: Set(file.name.to_string()),
         uri: Set(file.uri.clone()),

@@ -6,6 +6,7 @@ use sea_orm::{
     StreamTrait, Value,
 };
 use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
 
 use super::messages::{StateError, StateResult};
 use crate::domain::ids::BatchId;
@@ -124,35 +125,45 @@ pub(super) trait Keyed {
 
 /// Gives what [`listed`] would give of a batch's members, a chunk of them at a time, so that their text is
 /// never held whole: each brought to what is wanted of it, in the order of their keys. The question is
-/// about the members of batch `?1` after key `?2` and up to `?3`.
+/// about the members of batch `?1` that [`of_members`] calls `chunk`.
 pub(super) async fn listed_members<T: DeserializeOwned + Keyed, U>(
     conn: &impl ConnectionTrait,
     sql: &str,
     batch: &BatchId,
     wanted: impl Fn(T) -> StateResult<U>,
 ) -> StateResult<Vec<U>> {
+    let sql = of_members(sql);
     let mut all = Vec::new();
     let mut after = String::new();
     loop {
-        let chunk = signed(as_u64(CHUNK_ROWS));
-        let values = [text(batch), after.as_str().into(), chunk.into()];
-        let Some(last) = maybe_text(conn, LAST_OF_CHUNK, values).await? else {
+        let size = signed(as_u64(CHUNK_ROWS));
+        let values = [text(batch), after.as_str().into(), size.into()];
+        let Some(row) = conn.query_one_raw(statement(conn, &sql, values)).await? else {
             return Ok(all);
         };
-        let values = [text(batch), after.into(), last.as_str().into()];
-        let mut found: Vec<T> = listed(conn, sql, values).await?;
+        let (count, last): (i64, Option<String>) = (row.try_get_by(0)?, row.try_get_by(1)?);
+        let mut found: Vec<T> = read_back(&row.try_get_by::<String, _>(2)?)?;
         found.sort_by(|a, b| a.key().cmp(b.key()));
         for row in found {
             all.push(wanted(row)?);
         }
-        after = last;
+        // Members of which something is missing count, though they are not listed.
+        match last {
+            Some(last) if count >= size => after = last,
+            _ => return Ok(all),
+        }
     }
 }
 
-pub(super) const LAST_OF_CHUNK: &str = "
-    SELECT max(record_key) FROM (
-        SELECT record_key FROM batch_record_keys
-        WHERE batch_id = ?1 AND record_key > ?2 ORDER BY record_key LIMIT ?3)";
+/// A question about members of batch `?1`: the first `?3` after key `?2`, how many these are, and the last.
+pub(super) fn of_members(sql: &str) -> String {
+    format!(
+        "WITH chunk AS MATERIALIZED (
+             SELECT record_key FROM batch_record_keys
+             WHERE batch_id = ?1 AND record_key > ?2 ORDER BY record_key LIMIT ?3)
+         SELECT (SELECT count(*) FROM chunk), (SELECT max(record_key) FROM chunk), ({sql})"
+    )
+}
 
 /// Gives the rows of a question that answers with one JSON array a row, with the fields of `T` in their
 /// order, each brought to what is wanted of it as it comes: for rows that may be too many to be held
@@ -224,9 +235,12 @@ pub(super) async fn maybe_text<const N: usize>(
 
 /// Writes values as one JSON array, to be read by `json_each`; or by `jsonb_each` where each value is
 /// itself a row, which spares SQLite writing every row as text again for each of its columns.
-pub(super) fn json_list<T: Into<serde_json::Value>>(values: impl IntoIterator<Item = T>) -> Value {
-    let list: Vec<serde_json::Value> = values.into_iter().map(Into::into).collect();
-    serde_json::Value::Array(list).to_string().into()
+pub(super) fn json_list<T: Serialize>(values: impl IntoIterator<Item = T>) -> Value {
+    let mut list = serde_json::Serializer::new(Vec::new());
+    // Texts, numbers and what is made of them: nothing in it can fail to be JSON, or to be UTF-8.
+    let written = list.collect_seq(values).is_ok();
+    let text = String::from_utf8(list.into_inner()).ok();
+    text.filter(|_| written).unwrap_or_default().into()
 }
 
 /// The text of anything that can be shown, as a parameter.
