@@ -3,9 +3,9 @@
 //!
 //! The floor is a program without a state: bare uploads of images whose hash is known, the same other
 //! requests, the same durable files, in a plain loop over batches. It cannot be stopped and started again,
-//! retries nothing and judges nothing, and neither walks a tree nor writes a row; what the pipeline takes
-//! beyond it is the price of that. A race adds the rows, as SQLite alone writes them (`kit/way.rs`). Server and client share the machine, in the floor as in the pipeline, but the
-//! processor time is that of the client alone.
+//! retries nothing and judges nothing, and writes no row; what the pipeline takes beyond it is the price of
+//! that. A race adds the rows, as SQLite alone writes them (`kit/way.rs`). Server and client share the
+//! machine, in the floor as in the pipeline, but the processor time is that of the client alone.
 
 #[path = "kit/bare.rs"]
 mod bare;
@@ -264,6 +264,16 @@ async fn run(project: &Project) -> Took {
     took
 }
 
+/// Counts the files below a folder.
+fn walk(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let counts = entries.map(|entry| match entry.file_type().unwrap() {
+        kind if kind.is_dir() => walk(&entry.path()),
+        _file => 1,
+    });
+    counts.sum()
+}
+
 /// What the floor asks about every page.
 struct Question {
     prompt: String,
@@ -278,6 +288,8 @@ async fn by_hand(project: &Project, question: &Question) -> Took {
     let start = format!("{}/upload/v1beta/files", provider.base_url());
     let scratch = project.scratch();
     let watch = Watch::start();
+    let labels = walk(&project.folder.path().join("labels"));
+    assert_eq!(labels, project.pages.len());
     for (number, pages) in project.pages.chunks(project.together).enumerate() {
         let images: Vec<(&Page, RemoteFile)> = stream::iter(pages)
             .map(|page| {
@@ -290,6 +302,10 @@ async fn by_hand(project: &Project, question: &Question) -> Took {
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
+        for page in pages {
+            // Prompts are made from labels.
+            black_box(fs::read(project.path("labels", page, "json")).unwrap());
+        }
         let lines_path = scratch.join(format!("{number}.jsonl"));
         let lines = send_lines(&client, &images, question, &lines_path).await;
         let raw = scratch.join(format!("{number}.raw.jsonl"));
@@ -535,7 +551,7 @@ fn racing(rounds: usize) {
     drop(way);
     project.rest();
     let (floor, ours) = race(
-        "pipeline, the whole against a plain loop without walk, rows or checks",
+        "pipeline, the whole against a plain loop without rows or checks",
         items,
         rounds,
         || system.block_on(by_hand(&project, &question)),

@@ -100,6 +100,9 @@ pub struct BatchSubmitter {
     activity: Activity,
     looking: bool,
     look_again: bool,
+    /// Pages without which the next batch is not full, where the last look found one that waits for
+    /// company: until they are uploaded, no upload is worth a look of its own.
+    short: u64,
     more_may_come: bool,
     /// Batches that a future of ours is working on.
     busy: Busy,
@@ -152,6 +155,7 @@ impl BatchSubmitter {
             activity: Activity::new("batch submitter", root),
             looking: false,
             look_again: false,
+            short: 0,
             more_may_come: true,
             busy: Busy::default(),
             looking_up: false,
@@ -180,6 +184,7 @@ impl BatchSubmitter {
             match found {
                 Err(error) => stage.activity.fail(error, ctx),
                 Ok(found) => {
+                    stage.short = found.short;
                     stage.begin(found, ctx);
                     if std::mem::take(&mut stage.look_again) || stage.busy.is_outdated() {
                         stage.look(ctx);
@@ -374,8 +379,11 @@ impl Actor for BatchSubmitter {
 impl Handler<PagesUploaded> for BatchSubmitter {
     type Result = ();
 
-    fn handle(&mut self, _: PagesUploaded, ctx: &mut Self::Context) {
-        self.look(ctx);
+    fn handle(&mut self, uploaded: PagesUploaded, ctx: &mut Self::Context) {
+        self.short = self.short.saturating_sub(uploaded.count);
+        if self.short == 0 {
+            self.look(ctx);
+        }
     }
 }
 

@@ -32,6 +32,18 @@ pub(super) struct Found {
     pub halts: Vec<HaltRow>,
     /// Why pages could not be measured for a batch, if our own disk is at fault.
     pub disk: Option<String>,
+    /// Pages without which the next batch is not full, where it waits for them.
+    pub short: u64,
+}
+
+/// How a look for a batch to plan ended.
+enum Planning {
+    Planned,
+    Nothing,
+    /// A batch waits for company.
+    Waits {
+        short: u64,
+    },
 }
 
 /// How many waiting pages are looked at for one batch, as a multiple of its page limit: pages that
@@ -54,9 +66,18 @@ impl Desk {
             if !may_plan {
                 self.held_since.set(None);
             }
-            if !may_plan || !self.plan(more_may_come, &live, places, &mut disk).await? {
-                return Ok(self.found(live, halts, disk));
-            }
+            let planning = if may_plan {
+                self.plan(more_may_come, &live, places, &mut disk).await?
+            } else {
+                Planning::Nothing
+            };
+            let short = match planning {
+                Planning::Planned => continue,
+                Planning::Nothing => 0,
+                Planning::Waits { short } => short,
+            };
+            let found = self.found(live, halts, disk);
+            return Ok(Found { short, ..found });
         }
     }
 
@@ -173,6 +194,7 @@ impl Desk {
             given_up: Vec::new(),
             halts,
             disk,
+            short: 0,
         };
         let halted = !found.halts.is_empty();
         for row in live {
@@ -209,14 +231,14 @@ impl Desk {
             .is_none_or(|last| now >= last.plus(pause))
     }
 
-    /// Plans one batch if there is one to plan; says whether it did.
+    /// Plans one batch if there is one to plan.
     async fn plan(
         &self,
         more_may_come: bool,
         live: &[BatchRow],
         places: usize,
         disk: &mut Option<String>,
-    ) -> Result<bool, StateError> {
+    ) -> Result<Planning, StateError> {
         let now = self.ports.clock.now();
         let held_since = self.held_since.take().unwrap_or(now);
         let waiting = ListUploaded {
@@ -233,17 +255,17 @@ impl Desk {
         let (more_can_come, most_urgent) = (more_can_come?, most_urgent?);
         let uploaded = answered(uploaded)?;
         if uploaded.pages.is_empty() {
-            return Ok(false);
+            return Ok(Planning::Nothing);
         }
         let Some(limits) = self.limits(live).await? else {
-            return Ok(false);
+            return Ok(Planning::Nothing);
         };
         let newest = uploaded.newest;
         let urgencies = urgencies(&uploaded);
         let mut not_given = None;
         let Some(packed) = self.pack(uploaded, limits, &mut not_given).await else {
             *disk = not_given;
-            return Ok(false);
+            return Ok(Planning::Nothing);
         };
         let least_urgent = packed
             .members
@@ -261,14 +283,16 @@ impl Desk {
             Timing::Wait { until } => {
                 self.held_since.set(Some(held_since));
                 tracing::debug!(pages = packed.members.len(), until = %until, "batch waits for pages");
-                return Ok(false);
+                let full = u64::from(limits.pages_max);
+                let short = full.saturating_sub(packed.members.len() as u64);
+                return Ok(Planning::Waits { short });
             }
         }
         self.commit(packed, now).await
     }
 
-    /// Commits the intent of a batch; says whether there is one now.
-    async fn commit(&self, packed: Packed, now: Timestamp) -> Result<bool, StateError> {
+    /// Commits the intent of a batch.
+    async fn commit(&self, packed: Packed, now: Timestamp) -> Result<Planning, StateError> {
         let batch = BatchId::from(self.ports.entropy.unique_id(now));
         notices::BatchPlanned {
             batch: &batch,
@@ -291,12 +315,12 @@ impl Desk {
             at: now,
         };
         match answered(self.peers.state.send(plan).await) {
-            Ok(()) => Ok(true),
+            Ok(()) => Ok(Planning::Planned),
             // A page moved between the question and the plan: nothing was changed, and the next look
             // sees how it stands now.
             Err(StateError::Illegal(moved)) => {
                 tracing::debug!(reason = %moved, "a page moved while its batch was planned");
-                Ok(false)
+                Ok(Planning::Nothing)
             }
             Err(error) => Err(error),
         }

@@ -298,7 +298,7 @@ pub fn newest_statement(filter: &FailureFilter) -> (String, [Value; 2]) {
                 CAST(l.error_message AS BLOB) AS error_message, l.counted,
                 coalesce(c.count, 0) AS failures, g.stage, l.created_at
          FROM (SELECT p.id {from_where} ORDER BY p.id DESC LIMIT ?3) AS i
-         JOIN failure_logs AS l ON l.id = i.id
+         CROSS JOIN failure_logs AS l ON l.id = i.id
          LEFT JOIN failure_counts AS c ON c.record_key = l.record_key
          LEFT JOIN pages AS g ON g.record_key = l.record_key
          ORDER BY l.id DESC"
@@ -390,7 +390,7 @@ pub fn given_up_statement(filter: &FailureFilter) -> (String, [Value; 2]) {
         "SELECT g.record_key, g.stage, g.error, g.status, coalesce(c.count, 0) AS failures,
                 CAST(l.error_message AS BLOB) AS error_message, g.updated_at
          FROM (SELECT p.record_key {from_where} ORDER BY p.record_key LIMIT ?3) AS i
-         JOIN pages AS g ON g.record_key = i.record_key
+         CROSS JOIN pages AS g ON g.record_key = i.record_key
          LEFT JOIN failure_counts AS c ON c.record_key = g.record_key
          LEFT JOIN failure_logs AS l ON l.id =
              (SELECT max(n.id) FROM failure_logs AS n WHERE n.record_key = g.record_key)
