@@ -178,6 +178,26 @@ async fn a_full_batch_is_sent_at_once_and_no_batch_is_over_its_limit() {
 }
 
 #[actix::test]
+async fn uploads_are_worth_a_look_once_they_can_fill_the_batch_that_waits() {
+    let scene = Scene::new(2, |_| {}).await;
+    let keys: Vec<RecordKey> = (3..=9)
+        .map(|page| scene.sandbox.tree.add("book", page * 10))
+        .collect();
+    scene.sandbox.register(&keys).await;
+    scene.work().await;
+    assert_eq!(scene.creates(), 0, "two pages of four wait for company");
+    scene.sandbox.upload(2).await;
+    scene.work().await;
+    assert_eq!(scene.creates(), 0, "one more cannot fill the batch");
+    scene.work().await;
+    assert_eq!(scene.jobs()[0].len(), 4);
+    // A hint that is lost does no harm.
+    scene.sandbox.upload(4).await;
+    scene.tick(0, true).await;
+    assert_eq!(scene.jobs().len(), 2);
+}
+
+#[actix::test]
 async fn p8_no_job_is_created_before_its_manifest_is_on_disk() {
     let scene = Scene::new(2, |_| {}).await;
     scene.sandbox.tree.failing_manifests.set(1);
