@@ -204,7 +204,7 @@ const STATEMENTS_MAX: usize = 300;
 
 /// What the owner's connection keeps of the database in its own memory, in KiB as SQLite writes them. What it
 /// does not keep, the system keeps in memory that it can give to others.
-const CACHE_SIZE: &str = "-16384";
+const CACHE_SIZE: &str = "-10240";
 
 async fn connect_with(
     path: &Path,

@@ -16,7 +16,7 @@ use super::messages::{
 use super::pages::{Cause, Pages};
 use super::rows::word;
 use super::spread::{Cell, Spread};
-use super::sql::{CHUNK_ROWS, execute_exactly, listed, rows, signed, small, text};
+use super::sql::{CHUNK_ROWS, as_u64, execute_exactly, listed, rows, signed, small, text};
 use super::submits::{Submission, put_sums, put_tally, refuse_open, tally, token_sums};
 use super::uploads::{Failure, record_failures};
 use super::{Apply, Rules, halts};
@@ -37,17 +37,21 @@ impl Apply for BeginCollect {
     async fn apply(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<()> {
         let submission = Submission::load(tx, &self.batch).await?;
         submission.expect(BatchStage::Ready)?;
-        let mut waiting: Vec<String> = listed(tx, WAITING, [text(&self.batch)]).await?;
-        waiting.sort_unstable();
-        let keys: Vec<RecordKey> = waiting.into_iter().map(RecordKey::from).collect();
         let run = submission.run();
         let cause = Cause {
             run: Some(&run),
             batch: Some(&self.batch),
         };
-        for chunk in keys.chunks(CHUNK_ROWS) {
-            let mut pages = Pages::load(tx, chunk).await?;
-            for key in chunk {
+        loop {
+            // Who is moved waits no longer, so that each question gives others.
+            let some = [text(&self.batch), signed(as_u64(CHUNK_ROWS)).into()];
+            let waiting: Vec<String> = listed(tx, WAITING, some).await?;
+            if waiting.is_empty() {
+                break;
+            }
+            let keys: Vec<RecordKey> = waiting.into_iter().map(RecordKey::from).collect();
+            let mut pages = Pages::load(tx, &keys).await?;
+            for key in &keys {
                 pages.apply(key, &PageEvent::AnswerAtHand, &cause, "")?;
             }
             pages.write(tx, rules, self.at).await?;
@@ -61,9 +65,10 @@ impl Apply for BeginCollect {
     }
 }
 
-/// Members whose answers are at hand now.
+/// Members whose answers are at hand now, some of them.
 pub(super) const WAITING: &str = "
-    SELECT json_group_array(record_key) FROM pages WHERE batch_id = ?1 AND stage = 'batched'";
+    SELECT json_group_array(record_key) FROM (
+        SELECT record_key FROM pages WHERE batch_id = ?1 AND stage = 'batched' LIMIT ?2)";
 
 impl Apply for RecordVerdicts {
     type Reply = VerdictsRecorded;
