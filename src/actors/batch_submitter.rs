@@ -381,7 +381,8 @@ impl Handler<PagesUploaded> for BatchSubmitter {
 
     fn handle(&mut self, uploaded: PagesUploaded, ctx: &mut Self::Context) {
         self.short = self.short.saturating_sub(uploaded.count);
-        if self.short == 0 {
+        // A look under way may have asked before these pages were there, and sets the figure anew.
+        if self.short == 0 || self.looking {
             self.look(ctx);
         }
     }

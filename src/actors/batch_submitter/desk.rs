@@ -76,8 +76,7 @@ impl Desk {
                 Planning::Nothing => 0,
                 Planning::Waits { short } => short,
             };
-            let found = self.found(live, halts, disk);
-            return Ok(Found { short, ..found });
+            return Ok(self.found(live, halts, disk, short));
         }
     }
 
@@ -186,7 +185,13 @@ impl Desk {
         answered(self.peers.state.send(ListBatches { states, limit }).await)
     }
 
-    fn found(&self, live: Vec<BatchRow>, halts: Vec<HaltRow>, disk: Option<String>) -> Found {
+    fn found(
+        &self,
+        live: Vec<BatchRow>,
+        halts: Vec<HaltRow>,
+        disk: Option<String>,
+        short: u64,
+    ) -> Found {
         let now = self.ports.clock.now();
         let mut found = Found {
             due: Vec::new(),
@@ -194,7 +199,7 @@ impl Desk {
             given_up: Vec::new(),
             halts,
             disk,
-            short: 0,
+            short,
         };
         let halted = !found.halts.is_empty();
         for row in live {

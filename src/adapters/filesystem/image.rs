@@ -164,8 +164,9 @@ fn is_image_name(path: &Path) -> bool {
 
 /// Whether files with this extension are images.
 pub(super) fn is_image_extension(extension: &OsStr) -> bool {
-    let extension = extension.to_ascii_lowercase();
-    EXTENSIONS.iter().any(|known| extension == *known)
+    EXTENSIONS
+        .iter()
+        .any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 /// Checks an image: kind by its first bytes, size, dimensions, end, hash.
