@@ -33,7 +33,7 @@ mod pace;
 pub mod transfer;
 mod trouble;
 
-use deletion::{Deleted, Deletion};
+use deletion::Deletion;
 use transfer::{Transfer, TransferError};
 
 /// What an uploader is told at birth.
@@ -95,6 +95,8 @@ pub struct Uploader {
     held: VecDeque<Checked>,
     uploading: usize,
     remote_bytes: u64,
+    /// Whether files were deleted since `remote_bytes` was asked for.
+    bytes_fell: bool,
     finished: Vec<UploadRecord>,
     /// Pages that came to an end since the last beat, and between the two before it.
     ended: usize,
@@ -145,6 +147,7 @@ impl Uploader {
             held: VecDeque::new(),
             uploading: 0,
             remote_bytes: 0,
+            bytes_fell: false,
             finished: Vec::new(),
             ended: 0,
             pace: 0,
@@ -198,6 +201,7 @@ impl Uploader {
             return;
         }
         self.claiming = true;
+        self.bytes_fell = false;
         self.activity.begin();
         let question = ClaimPages {
             run: self.options.run.clone(),
@@ -225,14 +229,14 @@ impl Uploader {
             remote_bytes,
         } = claimed;
         self.remote_bytes = remote_bytes;
-        let got_some = !pages.is_empty();
         self.taken += pages.len() as u64;
         self.claimed.extend(pages);
         self.fill(ctx);
         if self.worth_recording() {
             self.record(ctx);
         }
-        if std::mem::take(&mut self.claim_again) || got_some {
+        // Otherwise the next record asks: every claimed page ends in one.
+        if std::mem::take(&mut self.claim_again) {
             self.claim(ctx);
         }
     }
@@ -290,6 +294,9 @@ impl Uploader {
                                 stage.begin_upload(checked, ctx);
                             } else {
                                 stage.hold(checked);
+                                if stage.bytes_fell {
+                                    stage.claim(ctx);
+                                }
                             }
                         }
                     }
@@ -424,18 +431,7 @@ impl Uploader {
             stage.deleting = false;
             match deleted {
                 Err(error) => stage.activity.fail(error, ctx),
-                Ok(Deleted { asked, gone, freed }) => {
-                    if freed > 0 {
-                        stage.store_has_room();
-                    }
-                    if gone > 0 {
-                        stage.activity.contact();
-                        stage.claim(ctx);
-                    }
-                    if asked > 0 && gone == asked {
-                        stage.delete(ctx);
-                    }
-                }
+                Ok(deleted) => stage.deleted(&deleted, ctx),
             }
             stage.activity.end();
         }));

@@ -32,6 +32,50 @@ impl Scene {
         record.uploads.push_back(Script::Refused(next));
     }
 
+    /// Plans a batch of all uploaded pages and withdraws it so late that their files are of no use any more.
+    async fn withdraw_uploaded(&self) {
+        let sandbox = &self.sandbox;
+        let members: Vec<RecordKey> = sandbox
+            .stages()
+            .await
+            .into_iter()
+            .filter(|(_key, stage)| *stage == PageStage::Uploaded)
+            .map(|(key, _stage)| RecordKey::from(key))
+            .collect();
+        let batch = BatchId::from("b-1");
+        sandbox
+            .ask(PlanBatch {
+                batch: batch.clone(),
+                display_name: "pagemill-b-1".into(),
+                run: sandbox.plan.run.clone(),
+                recipe: sandbox.plan.recipe.hash.clone(),
+                model: "gemini-test".into(),
+                key_fingerprint: sandbox.plan.uploader.key_fingerprint.clone(),
+                members: members.clone(),
+                tokens: None,
+                at: sandbox.now(),
+            })
+            .await
+            .unwrap();
+        let far = sandbox.now().plus(Duration::from_secs(100 * 3600));
+        let pages = members
+            .into_iter()
+            .map(|key| (key, PageEvent::Released { at: far }))
+            .collect();
+        sandbox
+            .ask(EndBatch {
+                batch,
+                event: BatchEvent::Withdrawn,
+                pages,
+                counted: true,
+                batch_size_max: None,
+                note: String::new(),
+                at: sandbox.now(),
+            })
+            .await
+            .unwrap();
+    }
+
     pub async fn new(pages: u32, change: impl FnOnce(&mut Sandbox)) -> Self {
         let mut sandbox = Sandbox::new().await;
         change(&mut sandbox);
@@ -265,39 +309,7 @@ async fn p10_the_storage_budget_holds_uploads_back_until_bytes_fall() {
     assert_eq!(scene.count(PageStage::Uploaded).await, 2);
     assert_eq!(scene.sandbox.provider.calls("upload"), 2);
     let sandbox = &scene.sandbox;
-    let batch = BatchId::from("b-1");
-    let members: Vec<RecordKey> = ["book:10", "book:20"].map(RecordKey::from).to_vec();
-    sandbox
-        .ask(PlanBatch {
-            batch: batch.clone(),
-            display_name: "pagemill-b-1".into(),
-            run: sandbox.plan.run.clone(),
-            recipe: sandbox.plan.recipe.hash.clone(),
-            model: "gemini-test".into(),
-            key_fingerprint: sandbox.plan.uploader.key_fingerprint.clone(),
-            members: members.clone(),
-            tokens: None,
-            at: sandbox.now(),
-        })
-        .await
-        .unwrap();
-    let far = sandbox.now().plus(Duration::from_secs(100 * 3600));
-    let pages = members
-        .into_iter()
-        .map(|key| (key, PageEvent::Released { at: far }))
-        .collect();
-    sandbox
-        .ask(EndBatch {
-            batch,
-            event: BatchEvent::Withdrawn,
-            pages,
-            counted: true,
-            batch_size_max: None,
-            note: String::new(),
-            at: sandbox.now(),
-        })
-        .await
-        .unwrap();
+    scene.withdraw_uploaded().await;
     scene.tick().await;
     assert_eq!(
         sandbox.provider.calls("delete"),
@@ -313,6 +325,26 @@ async fn p10_the_storage_budget_holds_uploads_back_until_bytes_fall() {
         .await
         .unwrap();
     assert!(summary.remote_bytes <= 40, "{}", summary.remote_bytes);
+}
+
+const GONE: &str = "SELECT count(*) FROM remote_files WHERE state = 'deleted'";
+
+#[actix::test]
+async fn p10_bytes_that_fall_while_an_image_is_looked_at_are_room_for_it() {
+    let scene = Scene::new(2, |sandbox| sandbox.plan.uploader.storage_budget_bytes = 40).await;
+    scene.work().await;
+    assert_eq!(scene.count(PageStage::Uploaded).await, 2);
+    scene.withdraw_uploaded().await;
+    let sandbox = &scene.sandbox;
+    let gate = sandbox.tree.disk.image_gate.write().await;
+    scene.uploader.send(sandbox.tick()).await.unwrap();
+    while sandbox.sql(GONE).await != ["2"] {
+        actix_rt::task::yield_now().await;
+    }
+    drop(gate);
+    scene.uploader.send(Idle {}).await.unwrap();
+    assert_eq!(sandbox.provider.calls("upload"), 4);
+    assert_eq!(scene.count(PageStage::Uploaded).await, 2);
 }
 
 #[actix::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
+use super::deletion::Deleted;
 use super::{Checked, ClaimedPage, Uploader, outcome};
 use crate::decide::retry::{self, UploadsAtLarge};
 use crate::decide::storage;
@@ -22,10 +23,22 @@ impl Uploader {
         self.paused_until.is_some_and(|until| now < until) || self.disk.holds(now)
     }
 
-    /// Bytes have left the provider's store: what waited for that goes on at once.
-    pub(super) fn store_has_room(&mut self) {
-        if std::mem::take(&mut self.store_full) {
+    /// Files have left the provider's store: what waited for their bytes goes on at once.
+    pub(super) fn deleted(&mut self, deleted: &Deleted, ctx: &mut Context<Self>) {
+        let &Deleted { asked, gone, freed } = deleted;
+        let goes_on = freed > 0 && std::mem::take(&mut self.store_full);
+        if goes_on {
             self.paused_until = None;
+        }
+        if gone > 0 {
+            self.bytes_fell = true;
+            self.activity.contact();
+            if goes_on || !self.held.is_empty() {
+                self.claim(ctx);
+            }
+        }
+        if asked > 0 && gone == asked {
+            self.delete(ctx);
         }
     }
 

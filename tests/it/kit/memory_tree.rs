@@ -61,6 +61,8 @@ pub struct Disk {
     pub labels: RefCell<BTreeMap<RecordKey, u32>>,
     pub images: RefCell<BTreeMap<RecordKey, u32>>,
     pub outputs: RefCell<BTreeMap<RecordKey, u32>>,
+    /// Whoever holds this one lets images wait.
+    pub image_gate: tokio::sync::RwLock<()>,
     /// Whole folders that are not mounted.
     pub no_labels: Cell<bool>,
     pub no_images: Cell<bool>,
@@ -302,6 +304,7 @@ impl PageSource for MemoryTree {
     }
 
     async fn image(&self, key: &RecordKey) -> Result<(PathBuf, ImageFacts), ImageFault> {
+        let _open = self.disk.image_gate.read().await;
         if let Err(fault) = self.disk.read(key, &self.disk.no_images, &self.disk.images) {
             return Err(ImageFault::Disk {
                 path: fault.path,
