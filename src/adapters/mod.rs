@@ -8,5 +8,6 @@ pub mod command_hook;
 pub mod filesystem;
 pub mod gemini;
 pub mod os_entropy;
+mod regular_file;
 pub mod system_clock;
 pub mod webhook;

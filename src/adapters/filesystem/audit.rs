@@ -1,6 +1,6 @@
 //! What an audit asks of the file system, and the only removal of files that it can ask for.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use super::durable::{blocking, fault, folder_of, is_temporary, refusal, sync_fol
 use super::sink::HashWriter;
 use super::source::{Filesystem, FilesystemOptions};
 use super::walk::{Entry, kind};
+use crate::adapters::regular_file;
 use crate::domain::ids::{BatchId, Sha256Hex};
 use crate::domain::layout::page_number;
 use crate::domain::time::Timestamp;
@@ -123,10 +124,7 @@ impl FileAudit for Filesystem {
 }
 
 fn facts(path: &Path) -> io::Result<FileFacts> {
-    let mut file = File::open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
+    let (mut file, _found) = regular_file::open(path)?;
     let mut hasher = Sha256::new();
     let bytes = io::copy(&mut file, &mut HashWriter(&mut hasher))?;
     Ok(FileFacts {

@@ -13,6 +13,7 @@ use super::durable::{gone, is_disk_fault};
 use super::image_end::{JpegEnd, heif_fault, png_fault, webp_fault};
 use super::image_folders::ImageFolders;
 use super::image_stamp;
+use crate::adapters::regular_file;
 use crate::domain::ids::{RecordKey, Sha256Hex};
 use crate::domain::image::{ImageFacts, ImageFault, ImageType};
 use crate::domain::layout::{KeyError, Layout};
@@ -172,10 +173,7 @@ pub(super) fn is_image_extension(extension: &OsStr) -> bool {
 /// Checks an image: kind by its first bytes, size, dimensions, end, hash.
 fn check(path: &Path, bytes_max: u64) -> Result<(ImageFacts, Option<Content>), ImageFault> {
     let shown = path.display().to_string();
-    let found = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
-    if !found.is_file() {
-        return Err(unreadable(path, &io::Error::other("not a regular file")));
-    }
+    let (mut file, found) = regular_file::open(path).map_err(|error| unreadable(path, &error))?;
     let length = found.len();
     if length == 0 {
         return Err(ImageFault::Empty(shown));
@@ -187,8 +185,6 @@ fn check(path: &Path, bytes_max: u64) -> Result<(ImageFacts, Option<Content>), I
             limit: bytes_max,
         });
     }
-    let mut file = File::open(path).map_err(|error| unreadable(path, &error))?;
-    let opened = file.metadata().map_err(|error| unreadable(path, &error))?;
     let scan = if length <= HELD_BYTES_MAX {
         scan_at_once(&mut file, length)
     } else {
@@ -229,7 +225,7 @@ fn check(path: &Path, bytes_max: u64) -> Result<(ImageFacts, Option<Content>), I
         width,
         height,
         sha256: scan.sha256,
-        stamp: image_stamp::of_read(path, &file, &opened),
+        stamp: image_stamp::of_read(path, &file, &found),
     };
     Ok((facts, scan.content))
 }

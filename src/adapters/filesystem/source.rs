@@ -1,7 +1,7 @@
 //! The file system adapter and what it reads.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,6 +13,7 @@ use super::durable::{blocking, fault, gone, refusal};
 use super::image_folders::ImageFolders;
 use super::leftovers::Swept;
 use super::{image, image_stamp, walk};
+use crate::adapters::regular_file;
 use crate::domain::ids::{ImageStamp, RecordKey};
 use crate::domain::image::{ImageFacts, ImageFault};
 use crate::domain::layout::Layout;
@@ -204,15 +205,11 @@ impl PageSource for Filesystem {
 
 /// Reads a regular file of at most `bytes_max` bytes; a pipe would block, a device never end.
 pub(super) fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, SourceError> {
-    let found = fs::metadata(path).map_err(|error| fault(path, &error))?;
-    if !found.is_file() {
-        return Err(refusal(path, "not a regular file"));
-    }
+    let (file, found) = regular_file::open(path).map_err(|error| fault(path, &error))?;
     let mut content = Vec::with_capacity(found.len().min(bytes_max) as usize);
-    let read = |content: &mut Vec<u8>| -> io::Result<usize> {
-        File::open(path)?.take(bytes_max + 1).read_to_end(content)
-    };
-    read(&mut content).map_err(|error| fault(path, &error))?;
+    file.take(bytes_max + 1)
+        .read_to_end(&mut content)
+        .map_err(|error| fault(path, &error))?;
     if content.len() as u64 > bytes_max {
         return Err(refusal(path, &format!("longer than {bytes_max} bytes")));
     }

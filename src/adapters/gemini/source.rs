@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use crate::adapters::regular_file;
 use crate::ports::file_api::Upload;
 
 /// The file behind an upload. Reads forward; everything read is hashed once.
@@ -25,11 +26,7 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn open(upload: &Upload) -> io::Result<Self> {
-        let file = File::open(&upload.path)?;
-        let found = file.metadata()?;
-        if !found.is_file() {
-            return Err(io::Error::other("not a regular file"));
-        }
+        let (file, found) = regular_file::open(&upload.path)?;
         if found.len() != upload.bytes {
             return Err(changed());
         }
