@@ -14,7 +14,7 @@ use super::durable::{
     create_folders, fault, folder_of, refusal, replace, sync_folder, temporary_of,
 };
 use super::inside::prepare;
-use super::outputs::in_parallel;
+use super::parallel::in_parallel;
 use crate::domain::ids::Sha256Hex;
 use crate::ports::page_source::SourceError;
 use crate::ports::result_sink::Written;

@@ -17,6 +17,7 @@ mod image_stamp;
 mod inside;
 mod leftovers;
 mod outputs;
+mod parallel;
 pub mod place;
 mod raw;
 mod room;

@@ -41,7 +41,7 @@ impl ResultSink for Filesystem {
                 let message = format!("{}; if it is, put any file into it", fault.message);
                 return Err(SourceError { message, ..fault });
             }
-            let written = outputs::write_all(&options, &outputs, &swept);
+            let written = outputs::write_all(&options, outputs, &swept);
             if written.iter().any(Result::is_ok) {
                 has_outputs.store(true, Ordering::Relaxed);
             }

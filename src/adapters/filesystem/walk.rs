@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::durable::{blocking, fault, gone, is_disk_fault};
 use super::folder_stamp;
-use super::outputs::in_parallel;
+use super::parallel::in_parallel;
 use super::source::FilesystemOptions;
 use super::walk_book;
 use crate::domain::layout::Layout;
