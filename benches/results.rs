@@ -64,7 +64,7 @@ use tempfile::TempDir;
 const BOOK_PAGES: u32 = 250;
 /// As `results.writers` and `results.verdicts_per_commit` are by default.
 const WRITERS: usize = 16;
-const VERDICTS_TOGETHER: usize = 256;
+const VERDICTS_TOGETHER: usize = 512;
 /// Threads that judge.
 const THREADS: usize = 2;
 

@@ -30,7 +30,7 @@ const BOOK_PAGES: u32 = 200;
 /// As the uploader claims by default: twice its concurrency.
 const CLAIMED_TOGETHER: usize = 32;
 /// As `results.verdicts_per_commit` is by default.
-const VERDICTS_TOGETHER: usize = 256;
+const VERDICTS_TOGETHER: usize = 512;
 
 fn page(index: u32) -> NewPage {
     let (book, number) = (index / BOOK_PAGES, index % BOOK_PAGES + 1);
@@ -90,7 +90,7 @@ impl Step {
             Step::Plan => "PlanBatch",
             Step::Spool => "RecordSpooled",
             Step::Collect => "BeginCollect",
-            Step::Judge => "RecordVerdicts, 256 together",
+            Step::Judge => "RecordVerdicts, 512 together",
             Step::Settle => "SettleBatch",
             Step::Delete => "RecordDeletions",
         }

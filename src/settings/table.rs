@@ -159,7 +159,7 @@ pub const KEYS: &[Key] = &[
         doc: "Part of a failed answer that is kept in the database. 1KiB to 16MiB." },
     Key { path: "results.writers", default: "16", kind: Kind::Integer { min: 1, max: 256 },
         doc: "Results that are written at the same time. 1 to 256." },
-    Key { path: "results.verdicts_per_commit", default: "256", kind: Kind::Integer { min: 1, max: 10000 },
+    Key { path: "results.verdicts_per_commit", default: "512", kind: Kind::Integer { min: 1, max: 10000 },
         doc: "Verdicts that are recorded in one transaction. 1 to 10000." },
     Key { path: "results.downloads_in_flight", default: "2", kind: Kind::Integer { min: 1, max: 32 },
         doc: "Result files that are fetched at the same time. 1 to 32." },
