@@ -29,20 +29,7 @@ pub async fn submitted(sandbox: &Sandbox, batch: &str, keys: &[RecordKey]) -> St
     let at = sandbox.now();
     let mut members = keys.to_vec();
     members.sort();
-    sandbox
-        .ask(PlanBatch {
-            batch: batch_id.clone(),
-            display_name: format!("pagemill-{batch}"),
-            run: sandbox.plan.run.clone(),
-            recipe: sandbox.plan.recipe.hash.clone(),
-            model: "gemini-test".into(),
-            key_fingerprint: sandbox.plan.uploader.key_fingerprint.clone(),
-            members: members.clone(),
-            tokens: None,
-            at,
-        })
-        .await
-        .unwrap();
+    sandbox.plan_batch(&batch_id, members.clone()).await;
     let lines: String = members
         .iter()
         .map(|key| format!("{{\"key\":{:?}}}\n", key.as_str()))

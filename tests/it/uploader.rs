@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use pagemill::actors::hint::{Drain, Idle, PagesRegistered, PagesUploaded};
-use pagemill::actors::state::messages::{
-    EndBatch, ListWork, PlanBatch, Resume, ResumedBy, Summarize,
-};
+use pagemill::actors::state::messages::{EndBatch, ListWork, Resume, ResumedBy, Summarize};
 use pagemill::actors::uploader::{Uploader, UploaderPeers};
 use pagemill::domain::batch::BatchEvent;
 use pagemill::domain::failure::{AccountFault, ErrorType, Next, Quota};
@@ -43,20 +41,7 @@ impl Scene {
             .map(|(key, _stage)| RecordKey::from(key))
             .collect();
         let batch = BatchId::from("b-1");
-        sandbox
-            .ask(PlanBatch {
-                batch: batch.clone(),
-                display_name: "pagemill-b-1".into(),
-                run: sandbox.plan.run.clone(),
-                recipe: sandbox.plan.recipe.hash.clone(),
-                model: "gemini-test".into(),
-                key_fingerprint: sandbox.plan.uploader.key_fingerprint.clone(),
-                members: members.clone(),
-                tokens: None,
-                at: sandbox.now(),
-            })
-            .await
-            .unwrap();
+        sandbox.plan_batch(&batch, members.clone()).await;
         let far = sandbox.now().plus(Duration::from_secs(100 * 3600));
         let pages = members
             .into_iter()

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use zstd::stream::read::Decoder;
 
+use crate::adapters::regular_file;
 use crate::domain::ids::Sha256Hex;
 use crate::ports::result_sink::Written;
 
@@ -65,7 +66,7 @@ pub(super) fn find(work_dir: &Path, recorded: &Path) -> Option<PathBuf> {
 
 /// Opens a file for reading its content.
 pub(super) fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
-    let file = File::open(path)?;
+    let (file, _found) = regular_file::open(path)?;
     if !is_compressed(path) {
         return Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, file)));
     }
@@ -75,9 +76,6 @@ pub(super) fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
 
 /// Size and hash of the content of a file.
 pub(super) fn facts(path: &Path) -> io::Result<Written> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
     let mut content = open(path)?;
     let mut hasher = Sha256::new();
     let mut bytes = 0;

@@ -40,19 +40,18 @@ pub(super) fn on_pool<T: Send + 'static>(
     count: usize,
     work: impl Fn(usize) -> Result<T, SourceError> + Send + Sync + 'static,
 ) -> Vec<Result<T, SourceError>> {
+    let Ok(pool) = Handle::try_current() else {
+        return in_parallel(1, count, work);
+    };
     let shared = Arc::new((slots(count), AtomicUsize::new(0), work));
-    let pool = Handle::try_current().ok();
-    let others = threads.min(count).saturating_sub(1);
-    let helpers: Vec<_> = pool
-        .iter()
-        .flat_map(|pool| std::iter::repeat_n(pool, others))
-        .map(|pool| {
+    let helpers: Vec<_> = (1..threads.min(count))
+        .map(|_helper| {
             let shared = Arc::clone(&shared);
             pool.spawn_blocking(carried(move || fill(&shared.0, &shared.1, &shared.2)))
         })
         .collect();
     fill(&shared.0, &shared.1, &shared.2);
-    for (helper, pool) in helpers.into_iter().zip(pool.iter().cycle()) {
+    for helper in helpers {
         // Of no effect on one that has begun.
         helper.abort();
         let _cut_off = pool.block_on(helper);

@@ -383,6 +383,23 @@ impl Sandbox {
         keys
     }
 
+    /// Commits the intent of a batch of uploaded pages.
+    pub async fn plan_batch(&self, batch: &BatchId, members: Vec<RecordKey>) {
+        self.ask(PlanBatch {
+            batch: batch.clone(),
+            display_name: format!("pagemill-{batch}"),
+            run: self.plan.run.clone(),
+            recipe: self.plan.recipe.hash.clone(),
+            model: "gemini-test".into(),
+            key_fingerprint: self.plan.uploader.key_fingerprint.clone(),
+            members,
+            tokens: None,
+            at: self.now(),
+        })
+        .await
+        .unwrap();
+    }
+
     /// The stage of every page, by key.
     pub async fn stages(&self) -> Vec<(String, PageStage)> {
         let books: std::collections::BTreeSet<String> = self
