@@ -1479,6 +1479,42 @@ async fn the_work_left_and_the_summary_tell_what_there_is() {
 }
 
 #[actix::test]
+async fn a_page_can_still_come_as_long_as_one_is_runnable_under_way_or_being_judged() {
+    let world = World::new().await;
+    let ask = async |chained, seconds| {
+        let question = MoreCanCome {
+            scope: ScopeToken::from("scope"),
+            chained,
+            at: at(seconds),
+        };
+        world.tell(question).await.unwrap()
+    };
+    assert!(!ask(false, 0).await, "there is no page");
+    world.submit("b1", [1]).await;
+    assert!(!ask(true, 310).await, "none but in a batch");
+    let behind = ScanChanges {
+        register: vec![new_page(2, Some(1))],
+        ..ScanChanges::default()
+    };
+    world.tell(scan(behind, 310)).await.unwrap();
+    assert!(!ask(true, 310).await, "it waits for the batch to end");
+    assert!(ask(false, 310).await, "where none waits for another");
+    world.ready("b1").await;
+    world.tell(collect("b1")).await.unwrap();
+    assert!(ask(true, 500).await, "the first one is being judged");
+    let put_off = Afterwards::Again {
+        not_before: Some(at(100_000)),
+    };
+    let rejection = rejected(1, ErrorType::Recitation, put_off);
+    world.tell(verdicts("b1", vec![rejection])).await.unwrap();
+    world.tell(settle("b1")).await.unwrap();
+    assert!(!ask(true, 610).await, "it is put off");
+    assert!(ask(true, 100_000).await, "until it is due");
+    world.tell(claim(1, 100_000)).await.unwrap();
+    assert!(ask(true, 100_000).await, "it is being uploaded");
+}
+
+#[actix::test]
 async fn the_summary_adds_up_closed_and_open_batches() {
     let world = World::new().await;
     world.collect("b1", [1]).await;

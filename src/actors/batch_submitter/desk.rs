@@ -8,7 +8,7 @@ use super::Desk;
 use crate::actors::activity::answered;
 use crate::actors::brake;
 use crate::actors::state::messages::{
-    BatchRow, HaltRow, ListBatches, ListHalts, ListStanding, ListUploaded, ListWork, MostUrgent,
+    BatchRow, HaltRow, ListBatches, ListHalts, ListStanding, ListUploaded, MoreCanCome, MostUrgent,
     PlanBatch, ReadPace, StateError, Uploaded,
 };
 use crate::decide::brake::Trial;
@@ -379,13 +379,12 @@ impl Desk {
         if more_may_come {
             return Ok(true);
         }
-        let question = ListWork {
+        let question = MoreCanCome {
             scope: self.options.scope.clone(),
             chained: self.options.chained,
             at: self.ports.clock.now(),
         };
-        let work = answered(self.peers.state.send(question).await)?;
-        Ok(work.uploading > 0 || work.runnable > 0 || work.validating > 0)
+        answered(self.peers.state.send(question).await)
     }
 }
 

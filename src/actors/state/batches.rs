@@ -3,23 +3,24 @@
 use std::collections::{BTreeSet, HashMap};
 
 use sea_orm::ActiveValue::Set;
-use sea_orm::{DatabaseTransaction, EntityTrait};
+use sea_orm::{DatabaseTransaction, DbBackend, EntityTrait, FromQueryResult, QueryTrait};
 use serde::Deserialize;
 use serde_json::json;
 
-use entity::{active_batches, recipes, runs, submissions};
+use entity::submissions;
 
 use super::messages::{
     Counted, ForgetJsonl, ListMembers, ListToJudge, Member, PlanBatch, RecordJsonlUploaded,
     RecordSpooled, StateError, StateResult, ToJudge,
 };
 use super::pages::{Cause, Pages, mark_deleting};
-use super::rows::{instant, word};
+use super::rows::{corrupt, instant, word};
 use super::sql::{
-    CHUNK_ROWS, Keyed, as_u64, execute_exactly, json_list, listed, listed_members, signed, small,
-    text, texts,
+    CHUNK_ROWS, Keyed, as_u64, execute_exactly, first, json_list, listed, listed_members, signed,
+    small, text, texts,
 };
-use super::submits::{Submission, note_history};
+use super::submits::{Moved, SHOW_BATCH, Submission, expect_batch};
+use super::together::Together;
 use super::uploads::{Failure, record_failures};
 use super::{Apply, Rules, remote_files};
 use crate::domain::batch::BatchStage;
@@ -50,10 +51,12 @@ impl Apply for PlanBatch {
             }
             pages.write(tx, rules, self.at).await?;
             let list = json_list(images);
+            let mut together = Together::default();
             for sql in [INSERT_KEYS, INSERT_INFLIGHT, INSERT_ATTEMPTS] {
-                let values = [list.clone(), text(&self.batch), text(self.at)];
-                execute_exactly(tx, sql, values, chunk.len()).await?;
+                let values = vec![list.clone(), text(&self.batch), text(self.at)];
+                together.add(tx, sql, values, chunk.len()).await?;
             }
+            together.send(tx).await?;
         }
         Ok(())
     }
@@ -83,33 +86,7 @@ impl PlanBatch {
     }
 
     async fn insert_batch(&self, tx: &DatabaseTransaction, members: usize) -> StateResult<()> {
-        let known = submissions::Entity::find_by_id(self.batch.as_str())
-            .one(tx)
-            .await?;
-        if known.is_some() {
-            return Err(StateError::Conflict(format!(
-                "batch '{}' is known",
-                self.batch
-            )));
-        }
-        let named = texts(
-            tx,
-            "SELECT batch_id FROM submissions WHERE display_name = ?1",
-            [text(&self.display_name)],
-        )
-        .await?;
-        if let Some(other) = named.first() {
-            return Err(StateError::Conflict(format!(
-                "batch '{other}' has the display name '{}' already",
-                self.display_name
-            )));
-        }
-        let recipe = recipes::Entity::find_by_id(self.recipe.as_str())
-            .one(tx)
-            .await?;
-        recipe.ok_or_else(|| StateError::Missing(format!("recipe '{}'", self.recipe)))?;
-        let run = runs::Entity::find_by_id(self.run.as_str()).one(tx).await?;
-        run.ok_or_else(|| StateError::Missing(format!("run '{}'", self.run)))?;
+        self.refuse_known(tx).await?;
         let at = self.at.to_string();
         let row = submissions::ActiveModel {
             batch_id: Set(self.batch.to_string()),
@@ -125,29 +102,67 @@ impl PlanBatch {
             updated_at: Set(at.clone()),
             ..Default::default()
         };
-        submissions::Entity::insert(row)
-            .exec_without_returning(tx)
-            .await?;
-        let row = active_batches::ActiveModel {
-            batch_id: Set(self.batch.to_string()),
-            created_at: Set(at.clone()),
-            updated_at: Set(at),
-            status: Set("active".to_owned()),
+        let seen = vec![text(&self.batch), text(&at), text(&at), text("active")];
+        let moved = Moved {
+            before: None,
+            after: BatchStage::Planned,
+            event: "planned",
+            note: "",
         };
-        active_batches::Entity::insert(row)
-            .exec_without_returning(tx)
-            .await?;
-        note_history(
-            tx,
-            &self.batch,
-            None,
-            BatchStage::Planned,
-            "planned",
-            "",
-            self.at,
-        )
-        .await
+        let mut together = Together::default();
+        let row = submissions::Entity::insert(row).build(DbBackend::Sqlite);
+        together.add_built(tx, row).await?;
+        together.add(tx, SHOW_BATCH, seen, 1).await?;
+        let history = moved.row(&self.batch, self.at).build(DbBackend::Sqlite);
+        together.add_built(tx, history).await?;
+        together.send(tx).await
     }
+
+    /// Refuses a batch that is there already, and one of a recipe or a run that is not.
+    async fn refuse_known(&self, tx: &DatabaseTransaction) -> StateResult<()> {
+        let values = [
+            text(&self.batch),
+            text(&self.display_name),
+            text(&self.recipe),
+            text(&self.run),
+        ];
+        let known: Option<KnownRow> = first(tx, KNOWN, values).await?;
+        let known = known.ok_or_else(|| corrupt("what a plan names", "it has no row"))?;
+        if known.batches > 0 {
+            return Err(StateError::Conflict(format!(
+                "batch '{}' is known",
+                self.batch
+            )));
+        }
+        if let Some(other) = known.namesake {
+            return Err(StateError::Conflict(format!(
+                "batch '{other}' has the display name '{}' already",
+                self.display_name
+            )));
+        }
+        if known.recipes == 0 {
+            return Err(StateError::Missing(format!("recipe '{}'", self.recipe)));
+        }
+        if known.runs == 0 {
+            return Err(StateError::Missing(format!("run '{}'", self.run)));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a plan is the first of its names, and whether there is what it names.
+pub(super) const KNOWN: &str = "
+    SELECT (SELECT count(*) FROM submissions WHERE batch_id = ?1) AS batches,
+           (SELECT batch_id FROM submissions WHERE display_name = ?2) AS namesake,
+           (SELECT count(*) FROM recipes WHERE recipe_hash = ?3) AS recipes,
+           (SELECT count(*) FROM runs WHERE run_id = ?4) AS runs";
+
+#[derive(FromQueryResult)]
+struct KnownRow {
+    batches: i64,
+    namesake: Option<String>,
+    recipes: i64,
+    runs: i64,
 }
 
 /// Pages that a batch holds, by either of the two records of it.
@@ -206,7 +221,7 @@ impl Apply for ListMembers {
     const WRITES: bool = false;
 
     async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Vec<Member>> {
-        Submission::load(tx, &self.batch).await?;
+        expect_batch(tx, &self.batch).await?;
         listed_members(tx, MEMBERS, &self.batch, member).await
     }
 }
@@ -282,7 +297,7 @@ impl Apply for ListToJudge {
     const WRITES: bool = false;
 
     async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Vec<ToJudge>> {
-        Submission::load(tx, &self.batch).await?;
+        expect_batch(tx, &self.batch).await?;
         let wanted = |row: ToJudgeRow| {
             Ok(ToJudge {
                 key: RecordKey::from(row.record_key),

@@ -9,7 +9,8 @@ use super::messages::{BatchRow, HaltRow, StateResult, Turnaround};
 use super::questions::{LIVE_STAGES, batch_rows, list_batches};
 use super::rows::{instant, maybe_instant, word};
 use super::sql::{first, number, rows, signed, small, text, texts, unsigned};
-use super::uploads::{AHEAD, UPLOADED_TOTAL};
+use super::uploaded::UPLOADED_TOTAL;
+use super::uploads::AHEAD;
 use crate::domain::failure::ErrorType;
 use crate::domain::halt::Standing;
 use crate::domain::ids::{

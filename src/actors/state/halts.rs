@@ -44,11 +44,8 @@ pub(super) async fn open_halts(conn: &impl ConnectionTrait) -> StateResult<Vec<H
     halts.collect()
 }
 
-/// Whether submission is halted.
-pub(super) async fn is_halted(conn: &impl ConnectionTrait) -> StateResult<bool> {
-    let open = "SELECT count(*) FROM halts WHERE cleared_at IS NULL";
-    Ok(number(conn, open, []).await? > 0)
-}
+/// How many halts hold submission up.
+pub(super) const COUNT_OPEN: &str = "SELECT count(*) FROM halts WHERE cleared_at IS NULL";
 
 impl Apply for ListHalts {
     type Reply = Vec<HaltRow>;

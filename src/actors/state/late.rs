@@ -15,7 +15,8 @@ use super::rows::{instant, maybe_instant, word};
 use super::sql::{
     CHUNK_ROWS, as_u64, execute, execute_exactly, first, json_list, rows, signed, text, texts,
 };
-use super::submits::{Submission, put_sums, put_tally, tally, token_sums};
+use super::submits::Submission;
+use super::tallies::{put_sums, put_tally, tally, token_sums};
 use super::{Apply, Rules};
 use crate::domain::batch::BatchStage;
 use crate::domain::failure::ErrorType;

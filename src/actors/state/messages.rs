@@ -179,6 +179,9 @@ messages! {
     /// uploaded, or behind a page that is being judged.
     MostUrgent { scope: ScopeToken, at: Timestamp } -> Option<Urgency>;
 
+    /// Whether any page can still join a batch without one having to end first.
+    MoreCanCome { scope: ScopeToken, chained: bool, at: Timestamp } -> bool;
+
     /// Inserts the intent: submission, membership, in-flight rows, pending attempts; every member
     /// Uploaded -> Batched, all or none.
     PlanBatch {

@@ -60,7 +60,10 @@ mod slow;
 mod spread;
 mod sql;
 mod submits;
+mod tallies;
+mod together;
 mod turnaround;
+mod uploaded;
 mod uploads;
 
 use std::future::Future;

@@ -3,7 +3,7 @@
 use super::orders::carry;
 use super::{
     alerts, audit_live, batches, describe, halts, orders, pages, questions, remote_files, results,
-    scan, sql, submits, turnaround, upkeep, uploads,
+    scan, sql, submits, turnaround, upkeep, uploaded, uploads,
 };
 
 /// The questions and changes whose cost must follow the work that is left, not the pages that are
@@ -12,11 +12,11 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("claim", uploads::CLAIMABLE),
     ("claim unchained", uploads::CLAIMABLE_UNCHAINED),
     ("expired files", uploads::EXPIRED),
-    ("list uploaded", uploads::UPLOADED),
-    ("uploaded in all", uploads::UPLOADED_TOTAL),
+    ("list uploaded", uploaded::UPLOADED),
+    ("uploaded in all", uploaded::UPLOADED_TOTAL),
     ("least urgent", uploads::LEAST_URGENT),
     ("more urgent", uploads::MORE_URGENT),
-    ("most urgent", uploads::MOST_URGENT),
+    ("most urgent", uploaded::MOST_URGENT),
     ("list deletable", remote_files::DELETABLE),
     ("held bytes", remote_files::HELD_BYTES),
     ("expected bytes", remote_files::EXPECTED_BYTES),
@@ -38,6 +38,7 @@ pub const RECURRING: &[(&str, &str)] = &[
     ("replace images", remote_files::REPLACE_IMAGES),
     ("end files", remote_files::END_FILES),
     ("mark deleting", pages::MARK_DELETING),
+    ("what a plan names", batches::KNOWN),
     ("taken pages", batches::TAKEN),
     ("attempt numbers", batches::ATTEMPT_NUMBERS),
     ("unlock", pages::UNLOCK),
@@ -71,7 +72,10 @@ pub fn recurring_changes() -> Vec<(&'static str, String)> {
         ("update pages", apart),
         ("update pages alike", alike),
         ("decide attempts", results::decide_all_apart()),
-        ("list uploaded, together", uploads::uploaded_together()),
+        ("before a claim", uploads::standing_sql()),
+        ("more can come", uploaded::can_come(true)),
+        ("more can come, unchained", uploaded::can_come(false)),
+        ("list uploaded, together", uploaded::uploaded_together()),
         ("members", sql::of_members(batches::MEMBERS)),
         ("members to judge", sql::of_members(batches::TO_JUDGE)),
         (

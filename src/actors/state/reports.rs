@@ -11,14 +11,15 @@ use super::questions::batch_rows;
 use super::results::failed_pages;
 use super::rows::maybe_instant;
 use super::sql::{signed, texts, unsigned};
-use super::submits::{Submission, tally, token_sums};
+use super::submits::expect_batch;
+use super::tallies::{tally, token_sums};
 use super::{Apply, Rules};
 
 impl Apply for RecordReport {
     type Reply = ();
 
     async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<()> {
-        Submission::load(tx, &self.batch).await?;
+        expect_batch(tx, &self.batch).await?;
         let row = reports::ActiveModel {
             batch_id: Set(self.batch.to_string()),
             name: Set(self.name.clone()),

@@ -17,7 +17,8 @@ use super::pages::{Cause, Pages};
 use super::rows::word;
 use super::spread::{Cell, Spread};
 use super::sql::{CHUNK_ROWS, as_u64, execute_exactly, listed, rows, signed, small, text};
-use super::submits::{Submission, put_sums, put_tally, refuse_open, tally, token_sums};
+use super::submits::{Submission, refuse_open};
+use super::tallies::{put_sums, put_tally, tally, token_sums};
 use super::uploads::{Failure, record_failures};
 use super::{Apply, Rules, halts};
 use crate::domain::attempt::{AnswerFacts, FailureDetail, Outcome, RawLine, Tokens, Verdict};
@@ -46,15 +47,16 @@ impl Apply for BeginCollect {
             // Who is moved waits no longer, so that each question gives others.
             let some = [text(&self.batch), signed(as_u64(CHUNK_ROWS)).into()];
             let waiting: Vec<String> = listed(tx, WAITING, some).await?;
-            if waiting.is_empty() {
-                break;
-            }
+            let are_all = waiting.len() < CHUNK_ROWS;
             let keys: Vec<RecordKey> = waiting.into_iter().map(RecordKey::from).collect();
             let mut pages = Pages::load(tx, &keys).await?;
             for key in &keys {
                 pages.apply(key, &PageEvent::AnswerAtHand, &cause, "")?;
             }
             pages.write(tx, rules, self.at).await?;
+            if are_all {
+                break;
+            }
         }
         let mut change = submission.change(self.at);
         change.results_missing_since = Set(None);

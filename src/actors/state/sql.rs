@@ -110,7 +110,7 @@ pub(super) async fn listed<T: DeserializeOwned, const N: usize>(
 }
 
 /// Reads what a question gave as JSON.
-fn read_back<T: DeserializeOwned>(text: &str) -> StateResult<T> {
+pub(super) fn read_back<T: DeserializeOwned>(text: &str) -> StateResult<T> {
     serde_json::from_str(text).map_err(|error| StateError::CorruptRow {
         thing: "a list of rows".to_owned(),
         fault: error.to_string(),

@@ -5,21 +5,22 @@ use std::sync::LazyLock;
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IdenStatic, Iterable,
-    QueryFilter, Value,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, IdenStatic, Insert,
+    Iterable, QueryFilter, QueryTrait, UpdateMany, Value,
 };
 
-use entity::{active_batches, submission_events, submissions};
+use entity::{submission_events, submissions};
 
 use super::messages::{
     BeginSubmit, MarkUnreachable, NoteResultsMissing, RecordLookup, RecordPoll, RecordSubmit,
     StateError, StateResult,
 };
-use super::pages::mark_deleting;
-use super::rows::{TOKEN_SUMS, TokenSums, batch_state, corrupt, maybe_instant, put_batch_state};
-use super::sql::{execute, first, listed, number, signed, text, unsigned};
+use super::pages::MARK_DELETING;
+use super::rows::{batch_state, corrupt, maybe_instant, put_batch_state};
+use super::sql::{json_list, listed, number, signed, text};
+use super::tallies::{put_sums, put_tally, tally, token_sums};
+use super::together::Together;
 use super::{Apply, Rules, late};
-use crate::domain::attempt::Tally;
 use crate::domain::batch::{BatchEvent, BatchStage, BatchState, next};
 use crate::domain::ids::{BatchId, RunId};
 use crate::domain::late::LateWhy;
@@ -37,7 +38,7 @@ impl Submission {
         let row = submission_rows(tx, "WHERE batch_id = ?1", [text(batch)])
             .await?
             .pop()
-            .ok_or_else(|| StateError::Missing(format!("batch '{batch}'")))?;
+            .ok_or_else(|| missing(batch))?;
         let state = batch_state(&row)?;
         Ok(Submission { row, state })
     }
@@ -70,18 +71,21 @@ impl Submission {
         )))
     }
 
+    /// A change of the row as it was read.
+    fn guarded(&self, change: submissions::ActiveModel) -> UpdateMany<submissions::Entity> {
+        submissions::Entity::update_many()
+            .set(change)
+            .filter(submissions::Column::BatchId.eq(self.row.batch_id.as_str()))
+            .filter(submissions::Column::State.eq(self.row.state.as_str()))
+    }
+
     /// Writes a change, guarded by the state that was read.
     pub(super) async fn write(
         &self,
         tx: &DatabaseTransaction,
         change: submissions::ActiveModel,
     ) -> StateResult<()> {
-        let done = submissions::Entity::update_many()
-            .set(change)
-            .filter(submissions::Column::BatchId.eq(self.row.batch_id.as_str()))
-            .filter(submissions::Column::State.eq(self.row.state.as_str()))
-            .exec(tx)
-            .await?;
+        let done = self.guarded(change).exec(tx).await?;
         if done.rows_affected == 1 {
             return Ok(());
         }
@@ -105,7 +109,6 @@ impl Submission {
         if !note.is_empty() {
             change.note = Set(note.to_owned());
         }
-        self.write(tx, change).await?;
         let status = match after.stage() {
             BatchStage::Settled => "completed",
             BatchStage::Abandoned => "failed",
@@ -115,26 +118,25 @@ impl Submission {
             | BatchStage::Submitted
             | BatchStage::Ready => "active",
         };
-        active_batches::Entity::update_many()
-            .set(active_batches::ActiveModel {
-                status: Set(status.to_owned()),
-                updated_at: Set(at.to_string()),
-                ..Default::default()
-            })
-            .filter(active_batches::Column::BatchId.eq(self.row.batch_id.as_str()))
-            .exec(tx)
-            .await?;
-        let before = Some(self.state.stage());
-        note_history(
-            tx,
-            &self.batch(),
-            before,
-            after.stage(),
-            event.as_str(),
+        let seen = vec![
+            text(&self.row.batch_id),
+            text(&self.row.created_at),
+            text(at),
+            text(status),
+        ];
+        let moved = Moved {
+            before: Some(self.state.stage()),
+            after: after.stage(),
+            event: event.as_str(),
             note,
-            at,
-        )
-        .await?;
+        };
+        let mut together = Together::default();
+        let change = self.guarded(change).build(DbBackend::Sqlite);
+        together.add_built(tx, change).await?;
+        together.add(tx, SHOW_BATCH, seen, 1).await?;
+        let history = moved.row(&self.batch(), at).build(DbBackend::Sqlite);
+        together.add_built(tx, history).await?;
+        together.send(tx).await?;
         Ok(after)
     }
 
@@ -192,14 +194,29 @@ impl Submission {
             [text(batch)],
         )
         .await?;
-        execute(tx, FREE_IMAGES, [text(batch), text(at)]).await?;
-        execute(tx, FREE_PAGES, [text(batch), text(at)]).await?;
+        let lines = json_list(self.row.lines_file.iter());
         let inflight = "DELETE FROM inflight_records WHERE batch_id = ?1";
-        execute(tx, inflight, [text(batch)]).await?;
-        let lines: Vec<String> = self.row.lines_file.iter().cloned().collect();
-        mark_deleting(tx, &lines, at).await?;
+        let mut together = Together::default();
+        together.push(FREE_IMAGES, vec![text(batch), text(at)]);
+        together.push(FREE_PAGES, vec![text(batch), text(at)]);
+        together.push(inflight, vec![text(batch)]);
+        together.push(MARK_DELETING, vec![lines, text(at)]);
+        together.execute(tx).await?;
         Ok(waiting)
     }
+}
+
+/// Refuses a batch that is not known.
+pub(super) async fn expect_batch(conn: &impl ConnectionTrait, batch: &BatchId) -> StateResult<()> {
+    let sql = "SELECT count(*) FROM submissions WHERE batch_id = ?1";
+    if number(conn, sql, [text(batch)]).await? > 0 {
+        return Ok(());
+    }
+    Err(missing(batch))
+}
+
+fn missing(batch: &BatchId) -> StateError {
+    StateError::Missing(format!("batch '{batch}'"))
 }
 
 /// Reads submissions that a condition names, in no order. A row has some sixty columns, and reading each of
@@ -236,29 +253,36 @@ pub(super) const FREE_IMAGES: &str = "
 pub(super) const FREE_PAGES: &str =
     "UPDATE pages SET batch_id = NULL, updated_at = ?2 WHERE batch_id = ?1";
 
-/// Adds a line to a batch's history.
-pub(super) async fn note_history(
-    tx: &DatabaseTransaction,
-    batch: &BatchId,
-    before: Option<BatchStage>,
-    after: BatchStage,
-    event: &str,
-    note: &str,
-    at: Timestamp,
-) -> StateResult<()> {
-    let row = submission_events::ActiveModel {
-        batch_id: Set(batch.to_string()),
-        at: Set(at.to_string()),
-        from_state: Set(before.map(|stage| stage.as_str().to_owned())),
-        to_state: Set(after.as_str().to_owned()),
-        event: Set(event.to_owned()),
-        note: Set(note.to_owned()),
-        ..Default::default()
-    };
-    submission_events::Entity::insert(row)
-        .exec_without_returning(tx)
-        .await?;
-    Ok(())
+/// The batch as operators see it.
+pub(super) const SHOW_BATCH: &str = "
+    INSERT INTO active_batches (batch_id, created_at, updated_at, status) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (batch_id) DO UPDATE SET updated_at = excluded.updated_at, status = excluded.status";
+
+/// A line of a batch's history.
+pub(super) struct Moved<'a> {
+    pub before: Option<BatchStage>,
+    pub after: BatchStage,
+    pub event: &'a str,
+    pub note: &'a str,
+}
+
+impl Moved<'_> {
+    /// The insertion of the line.
+    pub(super) fn row(
+        &self,
+        batch: &BatchId,
+        at: Timestamp,
+    ) -> Insert<submission_events::ActiveModel> {
+        submission_events::Entity::insert(submission_events::ActiveModel {
+            batch_id: Set(batch.to_string()),
+            at: Set(at.to_string()),
+            from_state: Set(self.before.map(|stage| stage.as_str().to_owned())),
+            to_state: Set(self.after.as_str().to_owned()),
+            event: Set(self.event.to_owned()),
+            note: Set(self.note.to_owned()),
+            ..Default::default()
+        })
+    }
 }
 
 /// Refuses to end a batch while a member has no outcome.
@@ -275,68 +299,6 @@ pub(super) async fn refuse_open(tx: &DatabaseTransaction, batch: &BatchId) -> St
 
 pub(super) const OPEN_MEMBERS: &str =
     "SELECT count(*) FROM pages WHERE batch_id = ?1 AND stage IN ('batched','validating')";
-
-#[derive(sea_orm::FromQueryResult)]
-struct TallyRow {
-    submitted: i64,
-    succeeded: i64,
-    failed: i64,
-    missing: i64,
-    released: i64,
-    open: i64,
-}
-
-/// Counts how the members of a batch ended.
-pub(super) async fn tally(conn: &impl ConnectionTrait, batch: &BatchId) -> StateResult<Tally> {
-    let row: Option<TallyRow> = first(
-        conn,
-        "SELECT count(*) AS submitted,
-                count(*) FILTER (WHERE outcome = 'accepted') AS succeeded,
-                count(*) FILTER (WHERE outcome = 'rejected' AND error_type <> 'MissingResponse') AS failed,
-                count(*) FILTER (WHERE outcome = 'rejected' AND error_type = 'MissingResponse') AS missing,
-                count(*) FILTER (WHERE outcome = 'released') AS released,
-                count(*) FILTER (WHERE outcome = 'pending') AS open
-         FROM attempts WHERE batch_id = ?1",
-        [text(batch)],
-    )
-    .await?;
-    Ok(row.map_or(Tally::default(), |row| Tally {
-        submitted: unsigned(row.submitted),
-        succeeded: unsigned(row.succeeded),
-        failed: unsigned(row.failed),
-        missing: unsigned(row.missing),
-        released: unsigned(row.released),
-        open: unsigned(row.open),
-    }))
-}
-
-/// Sums tokens and cost over a batch's attempts.
-pub(super) async fn token_sums(
-    conn: &impl ConnectionTrait,
-    batch: &BatchId,
-) -> StateResult<TokenSums> {
-    let sql = format!("SELECT {TOKEN_SUMS} FROM attempts WHERE batch_id = ?1");
-    Ok(first(conn, &sql, [text(batch)]).await?.unwrap_or_default())
-}
-
-/// Keeps the sums on the submission, so that nobody has to add up all attempts ever made.
-pub(super) fn put_sums(change: &mut submissions::ActiveModel, sums: &TokenSums) {
-    change.tokens_prompt = Set(sums.tokens_prompt);
-    change.tokens_cached = Set(sums.tokens_cached);
-    change.tokens_candidates = Set(sums.tokens_candidates);
-    change.tokens_thoughts = Set(sums.tokens_thoughts);
-    change.tokens_total = Set(sums.tokens_total);
-    change.cost_nanos = Set(sums.cost_nanos);
-}
-
-/// Keeps the counts on the submission.
-pub(super) fn put_tally(change: &mut submissions::ActiveModel, tally: &Tally) {
-    change.count_submitted = Set(Some(signed(tally.submitted)));
-    change.count_succeeded = Set(Some(signed(tally.succeeded)));
-    change.count_failed = Set(Some(signed(tally.failed)));
-    change.count_missing = Set(Some(signed(tally.missing)));
-    change.count_released = Set(Some(signed(tally.released)));
-}
 
 impl Apply for BeginSubmit {
     type Reply = ();
@@ -482,16 +444,14 @@ impl Apply for MarkUnreachable {
         change.unreachable_since = Set(Some(self.at.to_string()));
         submission.write(tx, change).await?;
         let stage = BatchStage::Submitted;
-        let before = Some(stage);
-        note_history(
-            tx,
-            &self.batch,
-            before,
-            stage,
-            "unreachable",
-            &self.note,
-            self.at,
-        )
-        .await
+        let moved = Moved {
+            before: Some(stage),
+            after: stage,
+            event: "unreachable",
+            note: &self.note,
+        };
+        let history = moved.row(&self.batch, self.at);
+        history.exec_without_returning(tx).await?;
+        Ok(())
     }
 }

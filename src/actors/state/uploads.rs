@@ -1,25 +1,23 @@
 //! Claiming pages for upload, and what came of it.
 
-use std::cmp::Reverse;
-
 use sea_orm::{DatabaseTransaction, FromQueryResult};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::messages::{
-    ClaimPages, Claimed, ClaimedPage, Counted, ListUploaded, MostUrgent, RecordUploads, StateError,
-    StateResult, UploadRecord, Uploaded, UploadedPage,
+    ClaimPages, Claimed, ClaimedPage, Counted, RecordUploads, StateError, StateResult, UploadRecord,
 };
 use super::pages::{Cause, Pages};
-use super::rows::{instant, maybe_instant};
+use super::rows::corrupt;
 use super::sql::{
-    CHUNK_ROWS, as_u64, each_listed, execute, execute_exactly, first, json_list, listed, number,
-    signed, small, text, unsigned,
+    CHUNK_ROWS, execute, execute_exactly, first, json_list, listed, number, read_back, signed,
+    small, text, unsigned,
 };
+use super::uploaded::{UrgencyRow, place};
 use super::{Apply, Rules, halts, remote_files};
 use crate::domain::attempt::FailureDetail;
 use crate::domain::ids::{RecordKey, RunId};
-use crate::domain::page::{PageEvent, PageStage, Urgency};
+use crate::domain::page::PageEvent;
 use crate::domain::time::Timestamp;
 
 /// The columns of [`CLAIMABLE`], in their order.
@@ -31,27 +29,24 @@ struct ClaimRow {
     failures: i64,
 }
 
-/// How much depends on a page.
-#[derive(FromQueryResult)]
-struct UrgencyRow {
-    priority: i64,
-    chain_ahead: i64,
-}
-
 impl Apply for ClaimPages {
     type Reply = Claimed;
 
     async fn apply(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<Claimed> {
-        self.expire(tx, rules).await?;
+        let mut standing = self.standing(tx).await?;
+        if !standing.expired.is_empty() {
+            self.expire(tx, rules, &standing.expired).await?;
+            standing = self.standing(tx).await?;
+        }
         let sql = if self.chained {
             CLAIMABLE
         } else {
             CLAIMABLE_UNCHAINED
         };
-        let limit = if halts::is_halted(tx).await? {
+        let limit = if standing.halted {
             0
         } else {
-            self.admitted(tx).await?
+            self.admitted(tx, standing.ahead).await?
         };
         let mut found: Vec<ClaimRow> = if limit == 0 {
             Vec::new()
@@ -78,7 +73,7 @@ impl Apply for ClaimPages {
         pages.write(tx, rules, self.at).await?;
         Ok(Claimed {
             pages: claimed,
-            remote_bytes: remote_files::reserved_bytes(tx, self.at).await?,
+            remote_bytes: standing.remote_bytes,
         })
     }
 }
@@ -87,11 +82,6 @@ impl ClaimRow {
     fn place(&self) -> impl Ord + '_ {
         place(self.priority, self.chain_ahead, &self.record_key)
     }
-}
-
-/// Where a page stands among those that wait: the most urgent first.
-fn place(priority: i64, chain_ahead: i64, record_key: &str) -> impl Ord + '_ {
-    (Reverse(priority), Reverse(chain_ahead), record_key)
 }
 
 impl ClaimPages {
@@ -105,8 +95,7 @@ impl ClaimPages {
     /// How many pages, best first, may be uploaded now. With enough pages on their way, only those that
     /// more depends on than on one of the waiting ones: what was uploaded ahead must not keep the longest
     /// chain from its next batch. There are never more than twice as many as `ahead_max`.
-    async fn admitted(&self, tx: &DatabaseTransaction) -> StateResult<u64> {
-        let ahead = self.ahead(tx).await?;
+    async fn admitted(&self, tx: &DatabaseTransaction, ahead: u64) -> StateResult<u64> {
         let places = |max: u64| max.saturating_sub(ahead).min(self.limit);
         let room = places(self.ahead_max);
         let most = places(self.ahead_max.saturating_mul(2));
@@ -127,17 +116,30 @@ impl ClaimPages {
         Ok(room.max(number(tx, MORE_URGENT, values).await?))
     }
 
-    /// How many pages are on their way to a batch already.
-    async fn ahead(&self, tx: &DatabaseTransaction) -> StateResult<u64> {
-        number(tx, AHEAD, []).await
+    async fn standing(&self, tx: &DatabaseTransaction) -> StateResult<Standing> {
+        let values = [text(self.at), text(self.usable_until)];
+        let row: Option<StandingRow> = first(tx, &standing_sql(), values).await?;
+        let row = row.ok_or_else(|| corrupt("what stands before a claim", "it has no row"))?;
+        Ok(Standing {
+            expired: read_back::<Vec<String>>(&row.expired)?
+                .into_iter()
+                .map(RecordKey::from)
+                .collect(),
+            halted: row.halts > 0,
+            ahead: unsigned(row.ahead),
+            remote_bytes: unsigned(row.held.unwrap_or(0)) + unsigned(row.expected.unwrap_or(0)),
+        })
     }
 
     /// Sends back the pages whose remote file is too old to be used.
-    async fn expire(&self, tx: &DatabaseTransaction, rules: &Rules) -> StateResult<()> {
-        let expired: Vec<String> = listed(tx, EXPIRED, [text(self.usable_until)]).await?;
-        let keys: Vec<RecordKey> = expired.into_iter().map(RecordKey::from).collect();
-        let mut pages = Pages::load(tx, &keys).await?;
-        for key in &keys {
+    async fn expire(
+        &self,
+        tx: &DatabaseTransaction,
+        rules: &Rules,
+        keys: &[RecordKey],
+    ) -> StateResult<()> {
+        let mut pages = Pages::load(tx, keys).await?;
+        for key in keys {
             pages.apply(key, &PageEvent::FileExpired, &self.cause(), "")?;
         }
         pages.write(tx, rules, self.at).await?;
@@ -145,9 +147,40 @@ impl ClaimPages {
     }
 }
 
+/// What a claim has to know before it takes a page.
+struct Standing {
+    /// Pages whose remote file is too old to be used.
+    expired: Vec<RecordKey>,
+    halted: bool,
+    /// Pages that are on their way to a batch already.
+    ahead: u64,
+    remote_bytes: u64,
+}
+
+#[derive(FromQueryResult)]
+struct StandingRow {
+    expired: String,
+    halts: i64,
+    ahead: i64,
+    held: Option<i64>,
+    expected: Option<i64>,
+}
+
+/// All that a claim has to know, as one question: each question is a way to SQLite's thread and back.
+pub(super) fn standing_sql() -> String {
+    format!(
+        "SELECT ({EXPIRED}) AS expired, ({}) AS halts, ({AHEAD}) AS ahead, ({}) AS held,
+                ({}) AS expected",
+        halts::COUNT_OPEN,
+        remote_files::HELD_BYTES,
+        remote_files::EXPECTED_BYTES
+    )
+}
+
 pub(super) const AHEAD: &str = "
     SELECT (SELECT count(*) FROM pages WHERE stage = 'uploading')
-         + (SELECT count(*) FROM pages WHERE stage = 'uploaded' AND batch_id IS NULL)";
+         + (SELECT count(*) FROM pages INDEXED BY pages_uploaded
+            WHERE stage = 'uploaded' AND batch_id IS NULL)";
 
 /// Of the pages that wait for a batch, the one that is taken last.
 pub(super) const LEAST_URGENT: &str = "
@@ -166,7 +199,7 @@ pub(super) const MORE_URGENT: &str = "
 
 pub(super) const EXPIRED: &str = "
     SELECT json_group_array(record_key) FROM pages INDEXED BY pages_expiring
-    WHERE stage = 'uploaded' AND batch_id IS NULL AND image_expires_at <= ?1";
+    WHERE stage = 'uploaded' AND batch_id IS NULL AND image_expires_at <= ?2";
 
 /// The inner question is answered from the index alone; only what is claimed is looked up.
 pub(super) const CLAIMABLE: &str = "
@@ -327,129 +360,3 @@ const COUNT_FAILURES: &str = "
     SELECT value, 1, ?2 FROM json_each(?1) WHERE true
     ON CONFLICT (record_key) DO UPDATE
         SET count = failure_counts.count + 1, last_updated = excluded.last_updated";
-
-/// The columns of [`UPLOADED`], in their order.
-#[derive(Deserialize)]
-struct UploadedRow {
-    record_key: String,
-    predecessor: Option<String>,
-    predecessor_stage: Option<String>,
-    priority: i64,
-    chain_ahead: i64,
-    image_bytes: Option<i64>,
-    image_expires_at: String,
-    batch_size_max: Option<i64>,
-    releases: i64,
-}
-
-impl UploadedRow {
-    fn place(&self) -> impl Ord + '_ {
-        place(self.priority, self.chain_ahead, &self.record_key)
-    }
-}
-
-#[derive(FromQueryResult)]
-struct WaitingRow {
-    total: i64,
-    newest: Option<String>,
-}
-
-impl Apply for ListUploaded {
-    type Reply = Uploaded;
-    const WRITES: bool = false;
-
-    async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Uploaded> {
-        let (scope, usable_until) = (text(&self.scope), text(self.usable_until));
-        let values = [
-            scope.clone(),
-            usable_until.clone(),
-            signed(self.limit).into(),
-        ];
-        let pages = if self.limit <= as_u64(CHUNK_ROWS) {
-            let mut found: Vec<UploadedRow> = listed(tx, &uploaded_together(), values).await?;
-            found.sort_by(|a, b| a.place().cmp(&b.place()));
-            found.into_iter().map(uploaded_page).collect()
-        } else {
-            each_listed(tx, UPLOADED, values, uploaded_page).await
-        }?;
-        let waiting: Option<WaitingRow> = first(tx, UPLOADED_TOTAL, [scope, usable_until]).await?;
-        let (total, newest) = waiting.map_or((0, None), |row| (row.total, row.newest));
-        Ok(Uploaded {
-            pages,
-            total: unsigned(total),
-            newest: maybe_instant("the newest uploaded page", newest.as_deref())?,
-        })
-    }
-}
-
-pub(super) const UPLOADED: &str = "
-    SELECT json_array(
-        w.record_key, w.predecessor, q.stage, w.priority, w.chain_ahead, w.image_bytes,
-        w.image_expires_at, w.batch_size_max, w.releases) AS page
-    FROM (SELECT * FROM pages INDEXED BY pages_uploaded
-          WHERE stage = 'uploaded' AND batch_id IS NULL AND scope = ?1 AND image_expires_at > ?2
-          ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3) AS w
-    LEFT JOIN pages AS q ON q.record_key = w.predecessor
-    ORDER BY w.priority DESC, w.chain_ahead DESC, w.record_key";
-
-/// The same in one text, for as few as that is no burden for.
-pub(super) fn uploaded_together() -> String {
-    format!("SELECT json_group_array(json(page)) FROM ({UPLOADED})")
-}
-
-pub(super) const UPLOADED_TOTAL: &str = "
-    SELECT count(*) AS total, max(uploaded_at) AS newest FROM pages INDEXED BY pages_uploaded
-    WHERE stage = 'uploaded' AND batch_id IS NULL AND scope = ?1 AND image_expires_at > ?2";
-
-impl Apply for MostUrgent {
-    type Reply = Option<Urgency>;
-    const WRITES: bool = false;
-
-    async fn apply(
-        &self,
-        tx: &DatabaseTransaction,
-        _rules: &Rules,
-    ) -> StateResult<Option<Urgency>> {
-        let values = [text(&self.scope), text(self.at)];
-        let found: Option<UrgencyRow> = first(tx, MOST_URGENT, values).await?;
-        Ok(found.map(|row| Urgency {
-            priority: row.priority,
-            chain_ahead: small(row.chain_ahead),
-        }))
-    }
-}
-
-/// What is runnable, being uploaded, or unlocked by an answer that is being judged. A page that runs
-/// again is as urgent as it was, but whether it does is not known yet.
-pub(super) const MOST_URGENT: &str = "
-    SELECT priority, chain_ahead FROM (
-        SELECT * FROM (
-            SELECT priority, chain_ahead FROM pages INDEXED BY pages_runnable
-            WHERE stage = 'discovered' AND batch_id IS NULL AND waits_for IS NULL AND scope = ?1
-              AND (not_before IS NULL OR not_before <= ?2)
-            ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT 1)
-        UNION ALL
-        SELECT priority, chain_ahead FROM pages INDEXED BY pages_stage
-        WHERE stage = 'uploading' AND scope = ?1
-        UNION ALL
-        SELECT priority, chain_ahead - 1 FROM pages INDEXED BY pages_stage
-        WHERE stage = 'validating' AND scope = ?1 AND chain_ahead > 0)
-    ORDER BY priority DESC, chain_ahead DESC LIMIT 1";
-
-fn uploaded_page(row: UploadedRow) -> StateResult<UploadedPage> {
-    let thing = format!("page '{}'", row.record_key);
-    let before = row.predecessor_stage.as_deref();
-    Ok(UploadedPage {
-        predecessor_completed: before == Some(PageStage::Completed.as_str()),
-        predecessor: row.predecessor.map(RecordKey::from),
-        urgency: Urgency {
-            priority: row.priority,
-            chain_ahead: small(row.chain_ahead),
-        },
-        image_bytes: unsigned(row.image_bytes.unwrap_or(0)),
-        expires_at: instant(&thing, &row.image_expires_at)?,
-        batch_size_max: row.batch_size_max.map(small),
-        releases: small(row.releases),
-        key: RecordKey::from(row.record_key),
-    })
-}

@@ -9,7 +9,7 @@ use super::{BOOKED_AT, Booked};
 use crate::actors::state::messages::StateResult;
 use crate::actors::state::rows::{TokenSums, instant, maybe_instant, word};
 use crate::actors::state::sql::{as_u64, json_list, rows, signed, unsigned};
-use crate::actors::state::submits::{tally, token_sums};
+use crate::actors::state::tallies::{tally, token_sums};
 use crate::actors::state::turnaround::percentile;
 use crate::domain::attempt::Tally;
 use crate::domain::batch::BatchStage;
