@@ -15,7 +15,7 @@ use super::brake::Brake;
 use super::busy::Busy;
 use super::disk_pause::DiskPause;
 use super::ending::ReleaseRules;
-use super::hint::{BatchSubmitted, PagesReleased, PagesUploaded, Tick};
+use super::hint::{BatchSubmitted, PagesReleased, PagesUploaded, RoomAhead, Tick};
 use super::state::StateActor;
 use super::state::messages::{BatchRow, StateError};
 use super::uploader::transfer::Transfer;
@@ -81,6 +81,7 @@ pub struct BatchSubmitterPeers {
     pub state: Addr<StateActor>,
     pub submitted: Recipient<BatchSubmitted>,
     pub released: Recipient<PagesReleased>,
+    pub room: Recipient<RoomAhead>,
 }
 
 /// What submitting needs from the world.
@@ -243,11 +244,7 @@ impl BatchSubmitter {
                 Err(error) => stage.activity.fail(error, ctx),
                 Ok(Probed::TakesCalls) => {
                     // Uploads were held back as well.
-                    stage
-                        .desk
-                        .peers
-                        .released
-                        .do_send(PagesReleased { count: 0 });
+                    stage.desk.peers.room.do_send(RoomAhead {});
                     stage.look(ctx);
                 }
                 Ok(Probed::StillNot { message }) => stage.activity.trouble(message),

@@ -24,6 +24,9 @@ arrows! {
     PagesRegistered { count: u64 }
     /// Uploader -> BatchSubmitter: images are in the store.
     PagesUploaded { count: u64 }
+    /// BatchSubmitter -> Uploader: pages may be claimed that could not be before: others have gone into a
+    /// batch, or a halt is over.
+    RoomAhead {}
     /// BatchSubmitter -> Poller: a job exists.
     BatchSubmitted { batch: BatchId }
     /// Poller -> ResultProcessor: a job offers results.

@@ -380,11 +380,14 @@ impl Handler<Rescan> for Scanner {
 impl Handler<PagesUnlocked> for Scanner {
     type Result = ();
 
-    /// The rows are known already; all that is new is that they wait for nobody.
+    /// The rows are known already; all that is new is that they wait for nobody. Pages that stand alone
+    /// never did.
     fn handle(&mut self, unlocked: PagesUnlocked, _: &mut Self::Context) {
-        self.look.peers.registered.do_send(PagesRegistered {
-            count: unlocked.count,
-        });
+        let PagesUnlocked { count } = unlocked;
+        let look = &self.look;
+        if look.options.chained {
+            look.peers.registered.do_send(PagesRegistered { count });
+        }
     }
 }
 

@@ -12,9 +12,9 @@ use actix::prelude::*;
 
 use super::activity::{Activity, Root, Stage, answered, stage_handlers};
 use super::disk_pause::DiskPause;
-use super::hint::{PagesRegistered, PagesReleased, PagesUploaded, Tick};
+use super::hint::{PagesRegistered, PagesReleased, PagesUploaded, RoomAhead, Tick};
 use super::state::StateActor;
-use super::state::messages::{ClaimPages, Claimed, ClaimedPage, RecordUploads, UploadRecord};
+use super::state::messages::{ClaimedPage, RecordUploads, UploadRecord};
 use crate::decide::retry::UploadRules;
 use crate::domain::ids::{KeyFingerprint, RunId, ScopeToken};
 use crate::domain::image::{ImageFacts, ImageFault};
@@ -27,6 +27,7 @@ use crate::ports::entropy::Entropy;
 use crate::ports::file_api::{FileApi, Upload};
 use crate::ports::page_source::{Content, PageSource};
 
+mod claim;
 mod deletion;
 mod outcome;
 mod pace;
@@ -89,6 +90,9 @@ pub struct Uploader {
     awake: bool,
     claiming: bool,
     claim_again: bool,
+    /// Whether the last claim brought all that there was room for: until somebody says that there is more,
+    /// or a page makes room by coming to another end than in the store, no record is worth another claim.
+    claimed_all: bool,
     /// Claimed pages that wait for a place among the uploads.
     claimed: VecDeque<ClaimedPage>,
     /// Checked images that wait for room in the store.
@@ -143,6 +147,7 @@ impl Uploader {
             ports,
             claiming: false,
             claim_again: false,
+            claimed_all: false,
             claimed: VecDeque::new(),
             held: VecDeque::new(),
             uploading: 0,
@@ -167,78 +172,6 @@ impl Uploader {
     fn display_name(&self) -> String {
         let id = self.ports.entropy.unique_id(self.ports.clock.now());
         format!("{}-image-{id}", self.options.display_name_prefix)
-    }
-
-    /// Asks for pages when there is a place for them.
-    fn claim(&mut self, ctx: &mut Context<Self>) {
-        let now = self.ports.clock.now();
-        if !self.awake || !self.activity.may_take() || self.paused(now) {
-            return;
-        }
-        // One question or record at a time, so that what the state says of remote bytes and what
-        // is known here never overlap.
-        if self.claiming || self.recording {
-            self.claim_again = true;
-            return;
-        }
-        let places = self
-            .claims_max()
-            .saturating_sub(self.uploading + self.claimed.len() + self.held.len());
-        if self.held.is_empty() && places < self.claims_max() / 4 {
-            return;
-        }
-        let left = self
-            .options
-            .pages_max
-            .map_or(u64::MAX, |max| max.saturating_sub(self.taken));
-        // With images held back for room, the question is only how much room there is now.
-        let limit = if self.held.is_empty() {
-            left.min(places as u64)
-        } else {
-            0
-        };
-        if limit == 0 && self.held.is_empty() {
-            return;
-        }
-        self.claiming = true;
-        self.bytes_fell = false;
-        self.activity.begin();
-        let question = ClaimPages {
-            run: self.options.run.clone(),
-            scope: self.options.scope.clone(),
-            limit,
-            ahead_max: self.options.ahead_max,
-            chained: self.options.chained,
-            usable_until: now.plus(self.options.life_min),
-            at: now,
-        };
-        let asked = self.peers.state.send(question).into_actor(self);
-        ctx.spawn(asked.map(|reply, stage, ctx| {
-            stage.claiming = false;
-            match answered(reply) {
-                Err(error) => stage.activity.fail(error, ctx),
-                Ok(claimed) => stage.take(claimed, ctx),
-            }
-            stage.activity.end();
-        }));
-    }
-
-    fn take(&mut self, claimed: Claimed, ctx: &mut Context<Self>) {
-        let Claimed {
-            pages,
-            remote_bytes,
-        } = claimed;
-        self.remote_bytes = remote_bytes;
-        self.taken += pages.len() as u64;
-        self.claimed.extend(pages);
-        self.fill(ctx);
-        if self.worth_recording() {
-            self.record(ctx);
-        }
-        // Otherwise the next record asks: every claimed page ends in one.
-        if std::mem::take(&mut self.claim_again) {
-            self.claim(ctx);
-        }
     }
 
     /// Starts as many uploads as there are places and room.
@@ -388,6 +321,7 @@ impl Uploader {
         let stored = uploads.iter().filter_map(|upload| upload.stored.as_ref());
         let count = stored.clone().count() as u64;
         let bytes: u64 = stored.map(|(file, _facts)| file.bytes).sum();
+        let makes_room = count < uploads.len() as u64;
         let (run, at) = (self.options.run.clone(), self.ports.clock.now());
         let told = self
             .peers
@@ -405,7 +339,9 @@ impl Uploader {
                     if stage.worth_recording() {
                         stage.record(ctx);
                     }
-                    stage.claim(ctx);
+                    if makes_room || !stage.claimed_all || stage.claim_again {
+                        stage.claim(ctx);
+                    }
                 }
             }
             stage.activity.end();
@@ -446,16 +382,26 @@ impl Handler<PagesRegistered> for Uploader {
     type Result = ();
 
     fn handle(&mut self, _: PagesRegistered, ctx: &mut Self::Context) {
-        self.claim(ctx);
+        self.claim_more(ctx);
     }
 }
 
 impl Handler<PagesReleased> for Uploader {
     type Result = ();
 
-    fn handle(&mut self, _: PagesReleased, ctx: &mut Self::Context) {
-        self.claim(ctx);
+    fn handle(&mut self, released: PagesReleased, ctx: &mut Self::Context) {
+        if released.count > 0 {
+            self.claim_more(ctx);
+        }
         self.delete(ctx);
+    }
+}
+
+impl Handler<RoomAhead> for Uploader {
+    type Result = ();
+
+    fn handle(&mut self, _: RoomAhead, ctx: &mut Self::Context) {
+        self.claim_more(ctx);
     }
 }
 
@@ -466,7 +412,7 @@ impl Handler<Tick> for Uploader {
         self.awake = true;
         self.pace = std::mem::take(&mut self.ended);
         self.record(ctx);
-        self.claim(ctx);
+        self.claim_more(ctx);
         if self.activity.may_take() {
             // What a pause held back begins with the first beat after it.
             self.fill(ctx);

@@ -193,6 +193,7 @@ fn start_submitter(
         state: state.clone(),
         submitted: poller.clone().recipient(),
         released: uploader.clone().recipient(),
+        room: uploader.clone().recipient(),
     };
     let ports = BatchSubmitterPorts {
         batches: Rc::clone(&world.batches),

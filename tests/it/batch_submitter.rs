@@ -10,7 +10,7 @@ use pagemill::actors::batch_submitter::{
     BatchSubmitter, BatchSubmitterPeers, BatchSubmitterPorts, LineWriter,
 };
 use pagemill::actors::hint::{
-    BatchSubmitted, Drain, Idle, Leave, PagesReleased, PagesUploaded, Tick,
+    BatchSubmitted, Drain, Idle, Leave, PagesReleased, PagesUploaded, RoomAhead, Tick,
 };
 use pagemill::actors::state::messages::*;
 use pagemill::decide::recover;
@@ -32,6 +32,7 @@ pub struct Scene {
     pub submitter: Addr<BatchSubmitter>,
     pub submitted: Addr<Probe<BatchSubmitted>>,
     pub released: Addr<Probe<PagesReleased>>,
+    pub room: Addr<Probe<RoomAhead>>,
 }
 
 impl Scene {
@@ -51,10 +52,12 @@ impl Scene {
     /// A submitter over whatever the sandbox holds.
     pub fn on(sandbox: Sandbox) -> Self {
         let (submitted, released) = (Probe::start_new(), Probe::start_new());
+        let room = Probe::start_new();
         let peers = BatchSubmitterPeers {
             state: sandbox.state.clone(),
             submitted: submitted.clone().recipient(),
             released: released.clone().recipient(),
+            room: room.clone().recipient(),
         };
         let ports = BatchSubmitterPorts {
             batches: sandbox.provider.clone(),
@@ -72,6 +75,7 @@ impl Scene {
             submitter,
             submitted,
             released,
+            room,
         }
     }
 
@@ -174,6 +178,7 @@ async fn a_full_batch_is_sent_at_once_and_no_batch_is_over_its_limit() {
     let sizes: Vec<usize> = scene.jobs().iter().map(Vec::len).collect();
     assert_eq!(sizes, [4, 4], "the ninth page waits for company");
     assert_eq!(seen(&scene.submitted).await.len(), 2);
+    assert_eq!(seen(&scene.room).await.len(), 2, "others may be uploaded");
     assert_eq!(scene.count(PageStage::Uploaded).await, 1);
 }
 

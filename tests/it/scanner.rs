@@ -19,7 +19,12 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let sandbox = Sandbox::new().await;
+        Scene::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Sandbox)) -> Self {
+        let mut sandbox = Sandbox::new().await;
+        change(&mut sandbox);
         sandbox.start_run().await;
         let (registered, done) = (Probe::start_new(), Probe::start_new());
         let peers = ScannerPeers {
@@ -261,15 +266,11 @@ async fn every_few_looks_all_books_are_looked_at_in_case_a_file_system_keeps_no_
 }
 
 #[actix::test]
-async fn unlocked_pages_are_passed_on_to_the_uploader() {
-    let scene = Scene::new().await;
-    scene
-        .scanner
-        .send(PagesUnlocked { count: 3 })
-        .await
-        .unwrap();
-    assert_eq!(
-        seen(&scene.registered).await,
-        [PagesRegistered { count: 3 }]
-    );
+async fn unlocked_pages_are_passed_on_to_the_uploader_where_pages_wait_for_each_other() {
+    for (chained, passed_on) in [(true, vec![PagesRegistered { count: 3 }]), (false, vec![])] {
+        let scene = Scene::with(|sandbox| sandbox.plan.scanner.chained = chained).await;
+        let unlocked = PagesUnlocked { count: 3 };
+        scene.scanner.send(unlocked).await.unwrap();
+        assert_eq!(seen(&scene.registered).await, passed_on);
+    }
 }

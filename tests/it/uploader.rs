@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix::prelude::*;
-use pagemill::actors::hint::{Drain, Idle, PagesRegistered, PagesUploaded};
+use pagemill::actors::hint::{Drain, Idle, PagesRegistered, PagesUploaded, RoomAhead};
 use pagemill::actors::state::messages::{EndBatch, ListWork, Resume, ResumedBy, Summarize};
 use pagemill::actors::uploader::{Uploader, UploaderPeers};
 use pagemill::domain::batch::BatchEvent;
@@ -30,18 +30,23 @@ impl Scene {
         record.uploads.push_back(Script::Refused(next));
     }
 
-    /// Plans a batch of all uploaded pages and withdraws it so late that their files are of no use any more.
-    async fn withdraw_uploaded(&self) {
-        let sandbox = &self.sandbox;
-        let members: Vec<RecordKey> = sandbox
-            .stages()
-            .await
+    /// Plans a batch of all uploaded pages.
+    async fn plan_uploaded(&self, batch: &BatchId) -> Vec<RecordKey> {
+        let stages = self.sandbox.stages().await;
+        let members: Vec<RecordKey> = stages
             .into_iter()
             .filter(|(_key, stage)| *stage == PageStage::Uploaded)
             .map(|(key, _stage)| RecordKey::from(key))
             .collect();
+        self.sandbox.plan_batch(batch, members.clone()).await;
+        members
+    }
+
+    /// Plans a batch of all uploaded pages and withdraws it so late that their files are of no use any more.
+    async fn withdraw_uploaded(&self) {
+        let sandbox = &self.sandbox;
         let batch = BatchId::from("b-1");
-        sandbox.plan_batch(&batch, members.clone()).await;
+        let members = self.plan_uploaded(&batch).await;
         let far = sandbox.now().plus(Duration::from_secs(100 * 3600));
         let pages = members
             .into_iter()
@@ -143,6 +148,59 @@ async fn uploads_never_run_far_ahead_of_what_can_be_sent() {
         "ahead_max of the sandbox"
     );
     assert_eq!(scene.sandbox.provider.calls("upload"), 8);
+}
+
+#[actix::test]
+async fn pages_that_went_into_a_batch_make_room_for_others() {
+    let scene = Scene::new(20, |_| {}).await;
+    scene.work().await;
+    let [first, second] = ["b-1", "b-2"].map(BatchId::from);
+    scene.plan_uploaded(&first).await;
+    scene.uploader.send(RoomAhead {}).await.unwrap();
+    scene.uploader.send(Idle {}).await.unwrap();
+    assert_eq!(scene.count(PageStage::Uploaded).await, 8);
+    // A hint that is lost does no harm.
+    scene.plan_uploaded(&second).await;
+    scene.tick().await;
+    assert_eq!(scene.count(PageStage::Uploaded).await, 4);
+}
+
+#[actix::test]
+async fn room_that_is_made_while_all_places_are_taken_is_not_forgotten() {
+    let scene = Scene::new(3, |sandbox| {
+        sandbox.plan.uploader.concurrency = 4;
+        sandbox.plan.uploader.ahead_max = 10;
+    })
+    .await;
+    scene.work().await;
+    let sandbox = &scene.sandbox;
+    let keys: Vec<RecordKey> = (4..=20)
+        .map(|page| sandbox.tree.add("book", page * 10))
+        .collect();
+    sandbox.register(&keys).await;
+    let gate = sandbox.tree.disk.image_gate.write().await;
+    // Seven of eight places are taken, so that another claim must wait.
+    let hint = PagesRegistered { count: 17 };
+    scene.uploader.send(hint).await.unwrap();
+    while scene.count(PageStage::Uploading).await < 7 {
+        actix_rt::task::yield_now().await;
+    }
+    scene.plan_uploaded(&BatchId::from("b-1")).await;
+    scene.uploader.send(RoomAhead {}).await.unwrap();
+    drop(gate);
+    scene.uploader.send(Idle {}).await.unwrap();
+    assert_eq!(scene.count(PageStage::Uploaded).await, 10);
+}
+
+#[actix::test]
+async fn a_page_that_cannot_be_uploaded_makes_room_for_the_next() {
+    let scene = Scene::new(2, |sandbox| sandbox.plan.uploader.ahead_max = 1).await;
+    let bad = RecordKey::from("book:10");
+    let fault = ImageFault::Unsupported("book/10.jpg".into());
+    let images = &scene.sandbox.tree.images;
+    images.borrow_mut().insert(bad, Err(fault));
+    scene.work().await;
+    assert_eq!(scene.count(PageStage::Uploaded).await, 1);
 }
 
 #[actix::test]

@@ -7,6 +7,7 @@ use futures_util::join;
 use super::Desk;
 use crate::actors::activity::answered;
 use crate::actors::brake;
+use crate::actors::hint::RoomAhead;
 use crate::actors::state::messages::{
     BatchRow, HaltRow, ListBatches, ListHalts, ListStanding, ListUploaded, MoreCanCome, MostUrgent,
     PlanBatch, ReadPace, StateError, Uploaded,
@@ -320,7 +321,10 @@ impl Desk {
             at: now,
         };
         match answered(self.peers.state.send(plan).await) {
-            Ok(()) => Ok(Planning::Planned),
+            Ok(()) => {
+                self.peers.room.do_send(RoomAhead {});
+                Ok(Planning::Planned)
+            }
             // A page moved between the question and the plan: nothing was changed, and the next look
             // sees how it stands now.
             Err(StateError::Illegal(moved)) => {

@@ -63,6 +63,7 @@ probed!(
     hint::BatchSubmitted,
     hint::ResultsReady,
     hint::PagesReleased,
+    hint::RoomAhead,
     hint::PagesUnlocked,
     hint::ScanDone,
     hint::Trouble,
