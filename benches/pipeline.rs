@@ -58,7 +58,7 @@ use pagemill::settings::{self, Settings, Sources};
 use pagemill::wire::file;
 use pagemill::wire::request::{self, GenerationConfig, LineParts};
 use provider::Provider;
-use race::{Took, Watch, median, race};
+use race::{Spread, Took, Watch, race};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -546,25 +546,24 @@ fn racing(rounds: usize) {
     // The rows of as many pages, in one batch.
     let pages = u32::try_from(project.pages.len()).unwrap();
     let way = system.block_on(Way::new(pages, Answers::Good));
-    let rows: Vec<Took> = (0..rounds).map(|_| way.rows_alone()).collect();
-    let rows = median(&rows);
-    drop(way);
+    let mut rows = Vec::new();
     project.rest();
-    let (floor, ours) = race(
+    let mut all = race(
         "pipeline, the whole against a plain loop without rows or checks",
         items,
         rounds,
-        || system.block_on(by_hand(&project, &question)),
+        || {
+            rows.push(way.rows_alone());
+            system.block_on(by_hand(&project, &question))
+        },
         || system.block_on(run(&project)),
     );
-    let each = |span: Duration| span.as_secs_f64() * 1e6 / items as f64;
-    println!(
-        "  rows alone {:>25.1} us an item, {:>8.1} us of processor\n  \
-         processor: ours/(floor + rows) {:.2}",
-        each(rows.time),
-        each(rows.cpu),
-        ours.cpu.as_secs_f64() / (floor.cpu + rows.cpu).as_secs_f64(),
-    );
+    race::print_side("rows alone", items, &rows);
+    for (floor, rows) in all.floor.iter_mut().zip(rows) {
+        *floor = [*floor, rows].into_iter().sum();
+    }
+    let ratios = Spread::of(all.ratios(|took| took.cpu));
+    println!("  processor: ours/(floor + rows) {ratios}");
 }
 
 fn running(criterion: &mut Criterion) {

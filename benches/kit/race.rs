@@ -1,6 +1,7 @@
-//! Floor and program in turns, as often as asked, and the ratio of their medians: for sizes at which
-//! criterion's ten samples would take an hour.
+//! Floor and program in turns, as often as asked, and the middle of the ratios of the rounds: for sizes at
+//! which criterion's ten samples would take an hour.
 
+use std::fmt::{self, Display, Formatter};
 use std::iter::Sum;
 use std::time::{Duration, Instant};
 
@@ -63,39 +64,88 @@ impl Took {
     }
 }
 
-/// Runs `floor` and `ours` in turns and prints their medians, per item and as ratios; gives the medians of
-/// both.
+/// The runs of a race, round by round.
+pub struct Rounds {
+    pub floor: Vec<Took>,
+    pub ours: Vec<Took>,
+}
+
+/// Runs `floor` and `ours` in turns and prints their medians, per item, and the ratios of the rounds.
 pub fn race(
     name: &str,
     items: u64,
     rounds: usize,
     mut floor: impl FnMut() -> Took,
     mut ours: impl FnMut() -> Took,
-) -> (Took, Took) {
-    let (mut floors, mut all_ours) = (Vec::new(), Vec::new());
+) -> Rounds {
+    let mut all = Rounds {
+        floor: Vec::new(),
+        ours: Vec::new(),
+    };
     for _ in 0..rounds {
-        floors.push(floor());
-        all_ours.push(ours());
+        all.floor.push(floor());
+        all.ours.push(ours());
     }
-    let floor = median(&floors);
-    let ours = median(&all_ours);
+    println!("{name}: {items} items, medians of {rounds}");
+    for (side, runs) in [("floor", &all.floor), ("ours", &all.ours)] {
+        print_side(side, items, runs);
+    }
+    let time = all.ratios(|took| took.time);
+    let turned: Vec<f64> = time.iter().map(|ratio| 1.0 / ratio).collect();
+    println!(
+        "  time: floor/ours {}, ours/floor {}; processor: ours/floor {}",
+        Spread::of(turned),
+        Spread::of(time),
+        Spread::of(all.ratios(|took| took.cpu)),
+    );
+    all
+}
+
+/// One side of a race, or another part of its floor: per item, the middle of some runs.
+pub fn print_side(name: &str, items: u64, runs: &[Took]) {
+    let took = median(runs);
     let each = |span: Duration| span.as_secs_f64() * 1e6 / items as f64;
     println!(
-        "{name}: {items} items, medians of {rounds}\n  \
-         floor {:>10.3} s  {:>8.1} us an item, {:>8.1} us of processor\n  \
-         ours  {:>10.3} s  {:>8.1} us an item, {:>8.1} us of processor\n  \
-         time: floor/ours {:.2}, ours/floor {:.2}; processor: ours/floor {:.2}",
-        floor.time.as_secs_f64(),
-        each(floor.time),
-        each(floor.cpu),
-        ours.time.as_secs_f64(),
-        each(ours.time),
-        each(ours.cpu),
-        floor.time.as_secs_f64() / ours.time.as_secs_f64(),
-        ours.time.as_secs_f64() / floor.time.as_secs_f64(),
-        ours.cpu.as_secs_f64() / floor.cpu.as_secs_f64(),
+        "  {name:<10} {:>10.3} s  {:>8.1} us an item, {:>8.1} us of processor",
+        took.time.as_secs_f64(),
+        each(took.time),
+        each(took.cpu),
     );
-    (floor, ours)
+}
+
+impl Rounds {
+    /// What ours took for each unit that the floor took, in each round. The speed of a machine moves from one
+    /// minute to the next; within a round it moves the least.
+    pub fn ratios(&self, pick: fn(&Took) -> Duration) -> Vec<f64> {
+        let pairs = self.floor.iter().zip(&self.ours);
+        let ratios =
+            pairs.map(|(floor, ours)| pick(ours).as_secs_f64() / pick(floor).as_secs_f64());
+        ratios.collect()
+    }
+}
+
+/// The middle of some ratios, the smallest and the largest.
+pub struct Spread {
+    sorted: Vec<f64>,
+}
+
+impl Spread {
+    pub fn of(mut ratios: Vec<f64>) -> Self {
+        ratios.sort_by(f64::total_cmp);
+        Spread { sorted: ratios }
+    }
+}
+
+impl Display for Spread {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let Spread { sorted } = self;
+        let (first, last) = (sorted[0], sorted[sorted.len() - 1]);
+        write!(
+            out,
+            "{:.2} ({first:.2} to {last:.2})",
+            sorted[sorted.len() / 2]
+        )
+    }
 }
 
 /// The middle of some runs, of time and of processor time each on its own.
