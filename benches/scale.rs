@@ -4,6 +4,8 @@
 //! held against what it must not exceed. `cargo bench --bench scale -- all` takes it at full size;
 //! without a name everything is done with a few pages, to see that it works.
 
+#[path = "scale/alone.rs"]
+mod alone;
 #[path = "scale/answers.rs"]
 mod answers;
 #[path = "scale/child.rs"]

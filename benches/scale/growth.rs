@@ -1,7 +1,8 @@
 //! The time of a page at each step of its life, by how many pages the database holds already.
 //!
 //! Half of the pages that are known are done, the others wait on the work list. The same messages go
-//! to StateActor, in the sizes that the stages send by default.
+//! to StateActor, in the sizes that the stages send by default. Then the floor: what the same tables
+//! take by SQLite alone.
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use pagemill::domain::page::{PageEvent, StoredImage};
 use tempfile::TempDir;
 
 use super::Size;
+use super::alone::changes_alone;
 use super::memory::whole_run;
 use super::state::{open, tell};
 use super::state_world::*;
@@ -25,6 +27,8 @@ use super::tables::{BOOK_PAGES, Tables, levels_of};
 const ROUND_PAGES: u64 = 1_000;
 /// Rounds of which the middle one counts, step by step.
 const ROUNDS: usize = 9;
+/// The smallest database has pages for so many more.
+const ROUNDS_ALONE: usize = 5;
 const BATCH_PAGES: usize = 100;
 /// As the uploader claims by default: twice its concurrency.
 const CLAIMED_TOGETHER: u64 = 32;
@@ -33,7 +37,7 @@ const FACTOR_MAX: f64 = 1.25;
 /// The first of the new pages; no known page comes so late.
 const NEW_FIRST: u64 = 100_000_001;
 
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     "look at a known page",
     "scan, register",
     "claim, record upload",
@@ -41,7 +45,11 @@ const STEPS: [&str; 7] = [
     "collect",
     "settle",
     "all of these",
+    "six changes of a page, by SQLite alone",
 ];
+
+/// What is no step, but the floor of what grows.
+const FLOOR: usize = STEPS.len() - 1;
 
 /// Every step at each size, and a whole run at the sizes that can be waited for.
 pub fn growth(system: &SystemRunner, size: Size, table: &mut Table) {
@@ -70,7 +78,12 @@ fn all_steps(system: &SystemRunner, size: Size, chained: bool, table: &mut Table
                 ));
                 continue;
             };
-            table.line(&what, each / middle(&former[place]), FACTOR_MAX, "x");
+            let factor = each / middle(&former[place]);
+            if place == FLOOR {
+                table.note(&format!("{what}: {factor:.2} x"));
+            } else {
+                table.line(&what, factor, FACTOR_MAX, "x");
+            }
             table.note(&format!(
                 "{each:.1} us a page; fastest round {fastest:.1}, {:.2} x",
                 fastest / former[place][0]
@@ -118,7 +131,7 @@ async fn steps(known: u64, chained: bool, rounds: usize) -> Vec<Vec<f64>> {
     tables.fill(&path).await;
     let state = open(&path).await;
     tell(&state, start_run()).await;
-    let mut taken = vec![Vec::new(); STEPS.len()];
+    let mut taken = vec![Vec::new(); FLOOR];
     for round in 0..rounds {
         let mut spans = round_of(&state, known, round as u64).await;
         spans.push(spans.iter().sum());
@@ -127,9 +140,17 @@ async fn steps(known: u64, chained: bool, rounds: usize) -> Vec<Vec<f64>> {
         }
     }
     tell(&state, Close {}).await;
+    // The actor goes with its connection.
+    drop(state);
     for all in &mut taken {
         all.sort_by(f64::total_cmp);
     }
+    taken.push(changes_alone(
+        &path,
+        ROUND_PAGES,
+        BATCH_PAGES,
+        rounds.min(ROUNDS_ALONE),
+    ));
     taken
 }
 
