@@ -1,14 +1,14 @@
 //! Changes that belong to each other, sent to SQLite as one command.
 //!
-//! SQLite works on a thread of its own. Each command wakes it, and its answer wakes ours: for a change of a row or two
-//! that costs more than the change.
+//! SQLite works on a thread of its own. Each command wakes it, and its answer wakes ours: for a change of a row
+//! or two that costs more than the change.
 
 use sea_orm::{DatabaseTransaction, Statement, Value, Values};
 
 use super::messages::{StateError, StateResult};
 use super::sql::{CHUNK_ROWS, as_u64, execute};
 
-/// Changes on their way, each with the number of rows that it must touch.
+/// Changes on their way, and how many rows those touch that say so.
 #[derive(Default)]
 pub(super) struct Together {
     sql: String,
@@ -17,8 +17,8 @@ pub(super) struct Together {
 }
 
 impl Together {
-    /// Adds a change that names its values `?1`, `?2` and so on. What is there already is sent before, where both are
-    /// more than one command should carry.
+    /// Adds a change that names its values `?1`, `?2` and so on, and touches so many rows. What is there
+    /// already is sent before, where both are more than one command should carry.
     pub(super) async fn add(
         &mut self,
         tx: &DatabaseTransaction,
@@ -44,12 +44,12 @@ impl Together {
         self.add(tx, &built.sql, values, 1).await
     }
 
-    /// Adds a change of as many rows as there are to change.
+    /// Adds a change of as many rows as there are to change; nobody counts the rows of changes beside it.
     pub(super) fn push(&mut self, sql: &str, values: Vec<Value>) {
         spell_out(sql, values, &mut self.sql, &mut self.values);
     }
 
-    /// Makes the changes, in their order, and gives the number of rows that they touched.
+    /// Makes the changes, in their order, however many rows they touch; gives how many it were.
     pub(super) async fn execute(self, tx: &DatabaseTransaction) -> StateResult<u64> {
         execute(tx, &self.sql, self.values).await
     }
@@ -95,7 +95,63 @@ fn spell_out(sql: &str, given: Vec<Value>, text: &mut String, values: &mut Vec<V
 
 #[cfg(test)]
 mod tests {
+    use sea_orm::{ConnectionTrait, Database, TransactionTrait};
+
     use super::*;
+    use crate::actors::state::sql::number;
+
+    const INSERT: &str = "INSERT INTO t SELECT ?2 + value FROM generated WHERE value <= ?1";
+
+    /// A table to write to, and the numbers up to 2,000.
+    async fn transaction() -> DatabaseTransaction {
+        let db = Database::connect("sqlite::memory:").await.unwrap();
+        let tx = db.begin().await.unwrap();
+        let sql = "CREATE TABLE t (x INTEGER PRIMARY KEY);
+                   CREATE TABLE generated AS WITH RECURSIVE n(value) AS
+                       (SELECT 1 UNION ALL SELECT value + 1 FROM n LIMIT 2000) SELECT value FROM n";
+        tx.execute_unprepared(sql).await.unwrap();
+        tx
+    }
+
+    async fn written(tx: &DatabaseTransaction) -> u64 {
+        number(tx, "SELECT count(*) FROM t", []).await.unwrap()
+    }
+
+    fn some(count: i64, after: i64) -> Vec<Value> {
+        vec![count.into(), after.into()]
+    }
+
+    #[actix::test]
+    async fn changes_are_made_together_and_too_many_of_them_one_after_the_other() {
+        let tx = transaction().await;
+        let mut together = Together::default();
+        together.add(&tx, INSERT, some(600, 0), 600).await.unwrap();
+        together
+            .add(&tx, INSERT, some(400, 1_000), 400)
+            .await
+            .unwrap();
+        assert_eq!(written(&tx).await, 0);
+        together
+            .add(&tx, INSERT, some(1_500, 2_000), 1_500)
+            .await
+            .unwrap();
+        assert_eq!(written(&tx).await, 1_000);
+        together.send(&tx).await.unwrap();
+        assert_eq!(written(&tx).await, 2_500);
+    }
+
+    #[actix::test]
+    async fn a_change_of_more_or_fewer_rows_than_it_says_is_refused() {
+        for told in [2, 4] {
+            let tx = transaction().await;
+            let mut together = Together::default();
+            together.add(&tx, INSERT, some(10, 0), 10).await.unwrap();
+            together.add(&tx, INSERT, some(3, 100), told).await.unwrap();
+            let refused = together.send(&tx).await.unwrap_err();
+            let expected = format!("to touch {} rows together but touched 13", 10 + told);
+            assert!(refused.to_string().contains(&expected), "{refused}");
+        }
+    }
 
     #[test]
     fn every_place_has_its_own_value() {
