@@ -58,7 +58,7 @@ use pagemill::settings::{self, Settings, Sources};
 use pagemill::wire::file;
 use pagemill::wire::request::{self, GenerationConfig, LineParts};
 use provider::Provider;
-use race::{Spread, Took, Watch, race};
+use race::{Ratios, Took, Watch, race};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -562,7 +562,7 @@ fn racing(rounds: usize) {
     for (floor, rows) in all.floor.iter_mut().zip(rows) {
         *floor = [*floor, rows].into_iter().sum();
     }
-    let ratios = Spread::of(all.ratios(|took| took.cpu));
+    let ratios = Ratios::of(all.ratios(|took| took.cpu));
     println!("  processor: ours/(floor + rows) {ratios}");
 }
 

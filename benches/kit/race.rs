@@ -94,9 +94,9 @@ pub fn race(
     let turned: Vec<f64> = time.iter().map(|ratio| 1.0 / ratio).collect();
     println!(
         "  time: floor/ours {}, ours/floor {}; processor: ours/floor {}",
-        Spread::of(turned),
-        Spread::of(time),
-        Spread::of(all.ratios(|took| took.cpu)),
+        Ratios::of(turned),
+        Ratios::of(time),
+        Ratios::of(all.ratios(|took| took.cpu)),
     );
     all
 }
@@ -125,20 +125,20 @@ impl Rounds {
 }
 
 /// The middle of some ratios, the smallest and the largest.
-pub struct Spread {
+pub struct Ratios {
     sorted: Vec<f64>,
 }
 
-impl Spread {
+impl Ratios {
     pub fn of(mut ratios: Vec<f64>) -> Self {
         ratios.sort_by(f64::total_cmp);
-        Spread { sorted: ratios }
+        Ratios { sorted: ratios }
     }
 }
 
-impl Display for Spread {
+impl Display for Ratios {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        let Spread { sorted } = self;
+        let Ratios { sorted } = self;
         let (first, last) = (sorted[0], sorted[sorted.len() - 1]);
         write!(
             out,

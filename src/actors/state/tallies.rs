@@ -11,6 +11,15 @@ use super::sql::{first, signed, text, unsigned};
 use crate::domain::attempt::Tally;
 use crate::domain::ids::BatchId;
 
+/// The aggregates of a [`Tally`], for a SELECT from attempts.
+pub(super) const OUTCOMES: &str = "
+    count(*) AS submitted,
+    count(*) FILTER (WHERE outcome = 'accepted') AS succeeded,
+    count(*) FILTER (WHERE outcome = 'rejected' AND error_type <> 'MissingResponse') AS failed,
+    count(*) FILTER (WHERE outcome = 'rejected' AND error_type = 'MissingResponse') AS missing,
+    count(*) FILTER (WHERE outcome = 'released') AS released,
+    count(*) FILTER (WHERE outcome = 'pending') AS open";
+
 #[derive(FromQueryResult)]
 struct TallyRow {
     submitted: i64,
@@ -23,18 +32,8 @@ struct TallyRow {
 
 /// Counts how the members of a batch ended.
 pub(super) async fn tally(conn: &impl ConnectionTrait, batch: &BatchId) -> StateResult<Tally> {
-    let row: Option<TallyRow> = first(
-        conn,
-        "SELECT count(*) AS submitted,
-                count(*) FILTER (WHERE outcome = 'accepted') AS succeeded,
-                count(*) FILTER (WHERE outcome = 'rejected' AND error_type <> 'MissingResponse') AS failed,
-                count(*) FILTER (WHERE outcome = 'rejected' AND error_type = 'MissingResponse') AS missing,
-                count(*) FILTER (WHERE outcome = 'released') AS released,
-                count(*) FILTER (WHERE outcome = 'pending') AS open
-         FROM attempts WHERE batch_id = ?1",
-        [text(batch)],
-    )
-    .await?;
+    let sql = format!("SELECT {OUTCOMES} FROM attempts WHERE batch_id = ?1");
+    let row: Option<TallyRow> = first(conn, &sql, [text(batch)]).await?;
     Ok(row.map_or(Tally::default(), |row| Tally {
         submitted: unsigned(row.submitted),
         succeeded: unsigned(row.succeeded),

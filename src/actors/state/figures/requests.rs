@@ -8,6 +8,7 @@ use super::Booked;
 use crate::actors::state::messages::StateResult;
 use crate::actors::state::rows::{TOKEN_SUMS, TokenSums};
 use crate::actors::state::sql::{rows, small, unsigned};
+use crate::actors::state::tallies::OUTCOMES;
 use crate::domain::attempt::Tally;
 use crate::domain::figures::{Sums, TRIES_APART};
 use crate::domain::layout::decoded_level;
@@ -76,17 +77,8 @@ pub(super) fn question(booked: &Booked) -> String {
         "SELECT CASE instr(record_key, ':') WHEN 0 THEN ''
                 ELSE substr(record_key, 1, instr(record_key, ':') - 1) END AS level,
                 min(attempt_number, {TRIES_APART}) AS attempt,
-                count(*) AS submitted,
-                count(*) FILTER (WHERE outcome = 'accepted') AS succeeded,
-                count(*) FILTER (WHERE outcome = 'rejected'
-                                   AND error_type <> 'MissingResponse') AS failed,
-                count(*) FILTER (WHERE outcome = 'rejected'
-                                   AND error_type = 'MissingResponse') AS missing,
-                count(*) FILTER (WHERE outcome = 'released') AS released,
-                count(*) FILTER (WHERE outcome = 'pending') AS open,
-                {}
+                {OUTCOMES}, {TOKEN_SUMS}
          FROM attempts WHERE batch_id IN ({}) GROUP BY 1, 2",
-        TOKEN_SUMS,
         booked.batches()
     )
 }
