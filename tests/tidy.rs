@@ -79,15 +79,16 @@ const ROOMS: &[Room] = &[
         crates: &[
             "actix",
             "entity",
-            "futures_util",
             "migration",
             "rusqlite",
             "sea_orm",
             "sea_orm_migration",
             "serde",
             "serde_json",
+            "sqlite",
             "thiserror",
             "tokio",
+            "tokio_util",
             "tracing",
         ],
     },
@@ -529,7 +530,7 @@ fn nothing_is_left_for_later() {
         concat!("dbg", "!("),
     ];
     let mut paths = Vec::new();
-    for folder in ["src", "tests", "entity/src", "migration/src"] {
+    for folder in ["src", "tests", "entity/src", "migration/src", "sqlite"] {
         walk(&root().join(folder), &mut paths);
     }
     let mut faults = Vec::new();

@@ -18,7 +18,7 @@ use pagemill::domain::attempt::Verdict;
 use pagemill::domain::batch::BatchEvent;
 use pagemill::domain::failure::ErrorType;
 use pagemill::domain::ids::*;
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
+use sea_orm::{ConnectionTrait, DatabaseConnection};
 use tempfile::TempDir;
 
 use crate::race::{Took, Watch};
@@ -485,15 +485,6 @@ async fn attach(db: &DatabaseConnection, path: &Path, name: &str) {
 
 /// One connection that can attach other files.
 async fn connect(path: &Path) -> DatabaseConnection {
-    let file = path.to_owned();
-    let mut options = ConnectOptions::new("sqlite:file");
-    options
-        .max_connections(1)
-        .min_connections(1)
-        .idle_timeout(None::<Duration>)
-        .max_lifetime(None::<Duration>)
-        .test_before_acquire(false)
-        .sqlx_logging(false)
-        .map_sqlx_sqlite_opts(move |sqlite| sqlite.filename(&file).pragma("journal_mode", "WAL"));
-    Database::connect(options).await.unwrap()
+    let options = sqlite::Options::new(path, sqlite::Access::Write).pragma("journal_mode", "WAL");
+    sqlite::connect(options).await.unwrap()
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pagemill::adapters::system_clock;
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
+use sea_orm::{ConnectionTrait, DatabaseConnection};
 
 /// Pages in one book.
 pub const BOOK_PAGES: u64 = 250;
@@ -119,17 +119,9 @@ pub async fn ask(path: &Path, sql: &str) -> i64 {
 
 /// A connection that takes no care: what it makes can be made again.
 async fn quick(path: &Path) -> DatabaseConnection {
-    let file = path.to_owned();
-    let mut options = ConnectOptions::new("sqlite:file");
-    options
-        .max_connections(1)
-        .sqlx_logging(false)
-        .map_sqlx_sqlite_opts(move |sqlite| {
-            sqlite
-                .filename(&file)
-                .pragma("synchronous", "OFF")
-                .pragma("temp_store", "MEMORY")
-                .pragma("cache_size", "-400000")
-        });
-    Database::connect(options).await.unwrap()
+    let options = sqlite::Options::new(path, sqlite::Access::Write)
+        .pragma("synchronous", "OFF")
+        .pragma("temp_store", "MEMORY")
+        .pragma("cache_size", "-400000");
+    sqlite::connect(options).await.unwrap()
 }

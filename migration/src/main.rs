@@ -3,14 +3,16 @@
 //! pagemill itself does this when it opens its database; this program is for looking and for going
 //! back. It takes no lock: stop pagemill first.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use migration::{Migrator, MigratorTrait};
-use sea_orm_migration::sea_orm::{Database, DbErr, TransactionTrait};
+use sea_orm_migration::sea_orm::DbErr;
+use sqlite::{Access, Mode, Options, Owner};
 
-const USAGE: &str = "usage: migration up|down|status sqlite://PATH?mode=rwc";
+const USAGE: &str = "usage: migration up|down|status sqlite://PATH[?mode=rwc]";
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (order, url) = match arguments.as_slice() {
@@ -35,24 +37,36 @@ async fn main() -> ExitCode {
 
 /// Does what is asked in one transaction; false when it is nothing that can be asked.
 async fn obey(order: &str, url: &str) -> Result<bool, DbErr> {
-    let db = Database::connect(url).await?;
+    let Some(options) = options(url) else {
+        return Ok(false);
+    };
+    let owner = Owner::open(&options).await?;
+    let transaction = owner.begin(Mode::Write).await?;
     match order {
-        "up" => {
-            let transaction = db.begin().await?;
-            Migrator::up(&transaction, None).await?;
-            transaction.commit().await?;
-        }
-        "down" => {
-            let transaction = db.begin().await?;
-            Migrator::down(&transaction, Some(1)).await?;
-            transaction.commit().await?;
-        }
+        "up" => Migrator::up(&transaction, None).await?,
+        "down" => Migrator::down(&transaction, Some(1)).await?,
         "status" => {
-            for migration in Migrator::get_migration_with_status_read_only(&db).await? {
+            for migration in Migrator::get_migration_with_status(&transaction).await? {
                 println!("{} {}", migration.status(), migration.name());
             }
+            // Looking makes a table of its own where there is none.
+            owner.rollback(transaction).await?;
+            return Ok(true);
         }
         _ => return Ok(false),
     }
+    owner.commit(transaction).await?;
     Ok(true)
+}
+
+/// A database is made only where the address says so.
+fn options(url: &str) -> Option<Options> {
+    let rest = url.strip_prefix("sqlite://")?;
+    let (path, access) = match rest.split_once('?') {
+        None => (rest, Access::Write),
+        Some((path, "mode=rw")) => (path, Access::Write),
+        Some((path, "mode=rwc")) => (path, Access::Create),
+        Some(_) => return None,
+    };
+    (!path.is_empty()).then(|| Options::new(Path::new(path), access))
 }

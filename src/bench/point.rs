@@ -13,6 +13,7 @@ use super::history;
 use super::measured::{AskedFigures, Cpu, Database, Measured, SpotFigures, StageCpu, StageFigures};
 use crate::actors::activity::answered;
 use crate::actors::conductor::RunEnd;
+use crate::actors::state::engine::THREAD_NAME;
 use crate::actors::state::messages::{Summarize, Summary};
 use crate::actors::state::open::StateOptions;
 use crate::actors::state::timeline::{self, BatchLife, Step};
@@ -44,9 +45,6 @@ pub struct PointOrder {
     /// The pause between two beats of the root.
     pub beat_ms: u64,
 }
-
-/// SQLite's thread, as the driver calls it.
-const DATABASE_THREAD: &str = "sqlx-sqlite-worker";
 
 /// Runs the pipeline as ordered, and measures it.
 pub async fn run(order: &PointOrder) -> anyhow::Result<Measured> {
@@ -166,7 +164,7 @@ impl Clocks {
             at: Instant::now(),
             process: cpu::of_process(),
             actor_thread: cpu::of_thread(),
-            database: cpu::of_threads(DATABASE_THREAD),
+            database: cpu::of_threads(THREAD_NAME),
             machine: cpu::of_machine(),
             stages: meter.stages(),
             spots: meter.spots(),

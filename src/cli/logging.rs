@@ -33,7 +33,6 @@ pub fn start(shape: LogShape, level: &str, bars: MultiProgress) {
         "reqwest",
         "rustls",
         "h2",
-        "sqlx",
         "sea_orm",
         "actix_http",
         "actix_server",

@@ -30,7 +30,7 @@ pub enum Stage {
     BatchSubmitter,
     Poller,
     ResultProcessor,
-    /// StateActor's own part; the database works on a thread of its own.
+    /// StateActor's mailbox; its messages are applied on the thread of the database.
     State,
 }
 

@@ -18,12 +18,11 @@ use sea_orm::{
 };
 use tempfile::TempDir;
 
-use crate::kit::state_world::{World, ask, beside};
+use crate::kit::state_world::{World, ask, beside, made};
 
 pub async fn migrated() -> (TempDir, DatabaseConnection) {
     let folder = TempDir::new().unwrap();
-    let url = format!("sqlite://{}?mode=rwc", folder.path().join("s.db").display());
-    let db = sea_orm::Database::connect(url).await.unwrap();
+    let db = made(&folder.path().join("s.db")).await;
     Migrator::up(&db, None).await.unwrap();
     (folder, db)
 }
@@ -70,8 +69,7 @@ async fn s3_42_a_database_of_an_older_program_opens_with_every_row_it_had() {
     const OLD: u32 = 3;
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("state.db");
-    let url = format!("sqlite://{}?mode=rwc", path.display());
-    let db = sea_orm::Database::connect(url).await.unwrap();
+    let db = made(&path).await;
     Migrator::up(&db, Some(OLD)).await.unwrap();
     for sql in [
         "INSERT INTO recipes VALUES ('r', 'page_ocr', 'Read it', NULL, '{}', 'gemini', '{}', 'then')",

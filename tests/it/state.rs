@@ -598,6 +598,26 @@ async fn uploaded_pages_are_listed_with_how_many_wait_in_all() {
 }
 
 #[actix::test]
+async fn more_uploaded_pages_than_are_read_at_a_time_are_listed_once_each_and_in_order() {
+    let world = World::new().await;
+    world.upload(1..=2_500).await;
+    for (limit, expected) in [(2_300, 2_300), (2_000, 2_000), (5_000, 2_500)] {
+        let list = ListUploaded {
+            scope: ScopeToken::from("scope"),
+            limit,
+            usable_until: at(DAY),
+        };
+        let found = world.tell(list).await.unwrap();
+        assert_eq!(found.total, 2_500);
+        let mut sorted = keys(1..=2_500);
+        sorted.sort();
+        sorted.truncate(expected);
+        let listed: Vec<RecordKey> = found.pages.into_iter().map(|page| page.key).collect();
+        assert_eq!(listed, sorted);
+    }
+}
+
+#[actix::test]
 async fn p2_no_page_is_in_two_batches() {
     let world = World::new().await;
     world.plan("b1", [1, 2]).await;

@@ -560,8 +560,7 @@ async fn a_damaged_database_is_refused_unchanged() {
 async fn a_database_of_another_program_is_refused_unchanged() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("state.db");
-    let url = format!("sqlite://{}?mode=rwc", path.display());
-    let db = sea_orm::Database::connect(url).await.unwrap();
+    let db = made(&path).await;
     db.execute_unprepared("CREATE TABLE songs (title TEXT)")
         .await
         .unwrap();

@@ -15,7 +15,7 @@ use crate::kit::{World, WorldOptions, key, wait_for, write};
 const SECRET: &str = "planted-hook-secret-2f8d44c1ab90";
 const ADDRESS: &str = "planted-hook-address-91c0";
 const EVERYTHING: &str = "trace,hyper=trace,hyper_util=trace,reqwest=trace,rustls=trace,h2=trace,\
-    sqlx=trace,sea_orm=trace";
+    sea_orm=trace";
 
 /// What the receiver does with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,9 +159,8 @@ fn failing(receiver: &Receiver) -> World {
 /// Changes rows as no command does.
 fn change(world: &World, sql: &str) {
     use sea_orm::ConnectionTrait;
-    let url = format!("sqlite://{}?mode=rw", world.database().display());
     wait_for(async {
-        let connection = sea_orm::Database::connect(url).await.unwrap();
+        let connection = sqlite::connect_to(&world.database()).await.unwrap();
         connection.execute_unprepared(sql).await.unwrap();
         connection.close().await.unwrap();
     });

@@ -49,9 +49,8 @@ fn says(status: &'static str, date: SystemTime, body: &'static str) -> String {
 }
 
 fn change(world: &World, sql: &str) {
-    let url = format!("sqlite://{}?mode=rw", world.database().display());
     wait_for(async {
-        let connection = sea_orm::Database::connect(url).await.unwrap();
+        let connection = sqlite::connect_to(&world.database()).await.unwrap();
         connection.execute_unprepared(sql).await.unwrap();
         connection.close().await.unwrap();
     });

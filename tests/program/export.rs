@@ -58,11 +58,8 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 /// Writes to the database as nobody should.
 fn plant(world: &World, sql: &str) {
     use sea_orm::ConnectionTrait;
-    let url = format!("sqlite://{}?mode=rw", world.database().display());
     wait_for(async {
-        let mut options = sea_orm::ConnectOptions::new(url);
-        options.max_connections(1).sqlx_logging(false);
-        let connection = sea_orm::Database::connect(options).await.unwrap();
+        let connection = sqlite::connect_to(&world.database()).await.unwrap();
         for pragma in ["foreign_keys = OFF", "ignore_check_constraints = ON"] {
             let pragma = format!("PRAGMA {pragma}");
             connection.execute_unprepared(&pragma).await.unwrap();

@@ -39,9 +39,8 @@ fn failed() -> Plot {
 /// Writes to the database as another program might.
 fn plant(database: &Path, sql: &str) {
     use sea_orm::ConnectionTrait;
-    let url = format!("sqlite://{}?mode=rw", database.display());
     wait_for(async {
-        let connection = sea_orm::Database::connect(url).await.unwrap();
+        let connection = sqlite::connect_to(database).await.unwrap();
         connection.execute_unprepared(sql).await.unwrap();
         connection.close().await.unwrap();
     });

@@ -462,33 +462,25 @@ pub fn wait_for<T>(future: impl Future<Output = T>) -> T {
 
 /// What a query gives, every column as text; `NULL` is empty.
 pub fn rows(database: &Path, sql: &str) -> Vec<Vec<String>> {
-    use pagemill::actors::state::read::open_read_only;
-    use sea_orm::{ConnectionTrait, DbBackend, Statement};
-    wait_for(async {
-        let connection = open_read_only(database).await.unwrap();
-        let statement = Statement::from_string(DbBackend::Sqlite, sql.to_owned());
-        let found = connection.query_all_raw(statement).await.unwrap();
-        let rows = found
-            .iter()
-            .map(|row| {
-                (0..row.column_names().len())
-                    .map(|at| text(row, at))
-                    .collect()
-            })
-            .collect();
-        connection.close().await.unwrap();
-        rows
-    })
+    use rusqlite::{Connection, OpenFlags};
+    let db = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    db.busy_timeout(Duration::from_secs(5)).unwrap();
+    let mut asked = db.prepare(sql).unwrap();
+    let columns = asked.column_count();
+    let found = asked.query_map([], |row| {
+        let texts = (0..columns).map(|at| row.get_ref(at).map(text));
+        texts.collect::<Result<Vec<String>, _>>()
+    });
+    found.unwrap().map(Result::unwrap).collect()
 }
 
-fn text(row: &sea_orm::QueryResult, at: usize) -> String {
-    let number = row.try_get_by_index::<Option<i64>>(at);
-    match number {
-        Ok(number) => number.map_or_else(String::new, |number| number.to_string()),
-        Err(_text) => row
-            .try_get_by_index::<Option<String>>(at)
-            .unwrap()
-            .unwrap_or_default(),
+fn text(value: rusqlite::types::ValueRef<'_>) -> String {
+    use rusqlite::types::ValueRef::{Blob, Integer, Null, Real, Text};
+    match value {
+        Null => String::new(),
+        Integer(number) => number.to_string(),
+        Real(number) => number.to_string(),
+        Text(text) | Blob(text) => String::from_utf8(text.to_vec()).unwrap(),
     }
 }
 

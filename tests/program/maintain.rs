@@ -23,9 +23,8 @@ fn world(settings: &[(&str, &str)], latency_ms: u64) -> World {
 /// Changes the database as only a test may.
 fn plant(world: &World, sql: &str) {
     use sea_orm::ConnectionTrait;
-    let url = format!("sqlite://{}?mode=rw", world.database().display());
     wait_for(async {
-        let connection = sea_orm::Database::connect(url).await.unwrap();
+        let connection = sqlite::connect_to(&world.database()).await.unwrap();
         connection.execute_unprepared(sql).await.unwrap();
         connection.close().await.unwrap();
     });

@@ -302,9 +302,8 @@ fn f12_an_old_copy_that_has_not_come_to_the_create_does_not_create_again() {
 
 fn change(world: &World, sql: &str) {
     use sea_orm::ConnectionTrait;
-    let url = format!("sqlite://{}?mode=rw", world.database().display());
     wait_for(async {
-        let connection = sea_orm::Database::connect(url).await.unwrap();
+        let connection = sqlite::connect_to(&world.database()).await.unwrap();
         connection.execute_unprepared(sql).await.unwrap();
         connection.close().await.unwrap();
     });

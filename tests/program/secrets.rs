@@ -17,7 +17,7 @@ const PLAIN_KEY: &str = "planted-not-a-key-7f3a9c1e55d2";
 const PIECES: [&str; 3] = ["AIzaSy-planted", "planted-not-a-key", "key-7f3a9c1e55d2"];
 /// Everything that every crate has to say.
 const ALL_CRATES: &str = "trace,hyper=trace,hyper_util=trace,reqwest=trace,rustls=trace,h2=trace,\
-    sqlx=trace,sea_orm=trace,actix_http=trace,actix_server=trace";
+    sea_orm=trace,actix_http=trace,actix_server=trace";
 
 fn world(books: usize, faults: &str, key: &str) -> World {
     World::new(&WorldOptions {

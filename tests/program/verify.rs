@@ -54,11 +54,8 @@ impl<'a> Plot<'a> {
     /// Writes to the database as nobody should: no promise of its tables is kept.
     fn plant(&self, sql: &str) {
         use sea_orm::ConnectionTrait;
-        let url = format!("sqlite://{}?mode=rw", self.database().display());
         wait_for(async {
-            let mut options = sea_orm::ConnectOptions::new(url);
-            options.max_connections(1).sqlx_logging(false);
-            let connection = sea_orm::Database::connect(options).await.unwrap();
+            let connection = sqlite::connect_to(&self.database()).await.unwrap();
             for pragma in ["foreign_keys = OFF", "ignore_check_constraints = ON"] {
                 let pragma = format!("PRAGMA {pragma}");
                 connection.execute_unprepared(&pragma).await.unwrap();

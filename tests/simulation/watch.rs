@@ -11,8 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
 use pagemill::domain::ids::RecordKey;
-use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sea_orm::sqlx::{self, ConnectOptions};
+use rusqlite::{Connection, OptionalExtension};
 
 use super::disk::sha256;
 use super::ports::Outside;
@@ -49,7 +48,7 @@ pub struct Limits {
 
 /// The watch.
 pub struct Watch {
-    connection: RefCell<SqliteConnection>,
+    connection: Connection,
     /// The index of the write-ahead log, which counts transactions.
     index: File,
     seen: Cell<u32>,
@@ -79,16 +78,13 @@ pub fn look() {
 impl Watch {
     /// Watches a database that is there already.
     pub fn on(database: &Path, limits: Limits) -> Rc<Self> {
-        let options = SqliteConnectOptions::new()
-            .filename(database)
-            .thread_name(|_| "watch".to_owned());
-        let mut connection = wait(options.connect()).unwrap();
-        let first = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM pages");
-        wait(first.fetch_one(&mut connection)).unwrap();
+        let connection = Connection::open(database).unwrap();
+        let first = connection.query_row("SELECT count(*) FROM pages", [], |row| row.get(0));
+        let _pages: i64 = first.unwrap();
         let mut index = database.as_os_str().to_owned();
         index.push("-shm");
         Rc::new(Watch {
-            connection: RefCell::new(connection),
+            connection,
             index: File::open(index).unwrap(),
             seen: Cell::new(0),
             limits,
@@ -137,27 +133,27 @@ impl Watch {
 
     /// The one text column that a question gives.
     pub fn ask(&self, question: &'static str) -> Vec<String> {
-        let mut connection = self.connection.borrow_mut();
-        let rows = sqlx::query_scalar::<_, Option<String>>(question).fetch_all(&mut *connection);
-        let rows = wait(rows).unwrap_or_else(|error| panic!("{question}: {error}"));
+        let mut asked = self.connection.prepare_cached(question).unwrap();
+        let rows = asked.query_map([], |row| row.get::<_, Option<String>>(0));
+        let rows: Result<Vec<_>, _> = rows.and_then(Iterator::collect);
+        let rows = rows.unwrap_or_else(|error| panic!("{question}: {error}"));
         rows.into_iter().map(Option::unwrap_or_default).collect()
     }
 
     /// The one number that a question gives.
     pub fn ask_number(&self, question: &'static str) -> i64 {
-        let mut connection = self.connection.borrow_mut();
-        wait(sqlx::query_scalar::<_, i64>(question).fetch_one(&mut *connection)).unwrap()
+        let number = self.connection.query_row(question, [], |row| row.get(0));
+        number.unwrap()
     }
 
     /// P3: what is wrong with a create of this name now, if anything is.
     pub fn not_submitting(&self, display_name: &str) -> Option<String> {
-        let mut connection = self.connection.borrow_mut();
-        let state = sqlx::query_scalar::<_, String>(
+        let state = self.connection.query_row(
             "SELECT state FROM submissions WHERE display_name = ?1",
-        )
-        .bind(display_name.to_owned())
-        .fetch_optional(&mut *connection);
-        match wait(state).unwrap() {
+            [display_name],
+            |row| row.get::<_, String>(0),
+        );
+        match state.optional().unwrap() {
             Some(state) if state == "submitting" => None,
             state => Some(format!(
                 "P3 {display_name} is created while its row says {state:?}"
@@ -176,16 +172,11 @@ impl Watch {
             budget,
         } = self.limits;
         let now = outside.clock.now().to_string();
-        let found = {
-            let mut connection = self.connection.borrow_mut();
-            let rows = sqlx::query_scalar::<_, String>(FAULTS)
-                .bind(i64::from(max_retries))
-                .bind(live_max as i64)
-                .bind(budget as i64)
-                .bind(now)
-                .fetch_all(&mut *connection);
-            wait(rows).unwrap()
-        };
+        let mut asked = self.connection.prepare_cached(FAULTS).unwrap();
+        let limits = (max_retries, live_max as i64, budget as i64, now);
+        let found = asked.query_map(limits, |row| row.get::<_, String>(0));
+        let found: Result<Vec<String>, _> = found.and_then(Iterator::collect);
+        let found = found.unwrap();
         let disk = outside.disk.borrow();
         let mut faults = Vec::new();
         for words in found {

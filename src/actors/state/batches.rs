@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use sea_orm::ActiveValue::Set;
-use sea_orm::{DatabaseTransaction, DbBackend, EntityTrait, FromQueryResult, QueryTrait};
+use sea_orm::{DatabaseTransaction, EntityTrait, FromQueryResult};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -20,7 +20,6 @@ use super::sql::{
     small, text, texts,
 };
 use super::submits::{Moved, SHOW_BATCH, Submission, expect_batch};
-use super::together::Together;
 use super::uploads::{Failure, record_failures};
 use super::{Apply, Rules, remote_files};
 use crate::domain::batch::BatchStage;
@@ -51,12 +50,10 @@ impl Apply for PlanBatch {
             }
             pages.write(tx, rules, self.at).await?;
             let list = json_list(images);
-            let mut together = Together::default();
             for sql in [INSERT_KEYS, INSERT_INFLIGHT, INSERT_ATTEMPTS] {
-                let values = vec![list.clone(), text(&self.batch), text(self.at)];
-                together.add(tx, sql, values, chunk.len()).await?;
+                let values = [list.clone(), text(&self.batch), text(self.at)];
+                execute_exactly(tx, sql, values, chunk.len()).await?;
             }
-            together.send(tx).await?;
         }
         Ok(())
     }
@@ -102,20 +99,18 @@ impl PlanBatch {
             updated_at: Set(at.clone()),
             ..Default::default()
         };
-        let seen = vec![text(&self.batch), text(&at), text(&at), text("active")];
+        let seen = [text(&self.batch), text(&at), text(&at), text("active")];
         let moved = Moved {
             before: None,
             after: BatchStage::Planned,
             event: "planned",
             note: "",
         };
-        let mut together = Together::default();
-        let row = submissions::Entity::insert(row).build(DbBackend::Sqlite);
-        together.add_built(tx, row).await?;
-        together.add(tx, SHOW_BATCH, seen, 1).await?;
-        let history = moved.row(&self.batch, self.at).build(DbBackend::Sqlite);
-        together.add_built(tx, history).await?;
-        together.send(tx).await
+        submissions::Entity::insert(row)
+            .exec_without_returning(tx)
+            .await?;
+        execute_exactly(tx, SHOW_BATCH, seen, 1).await?;
+        moved.record(tx, &self.batch, self.at).await
     }
 
     /// Refuses a batch that is there already, and one of a recipe or a run that is not.

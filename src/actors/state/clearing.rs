@@ -2,13 +2,11 @@
 //! that takes it all away.
 
 use migration::{Migrator, MigratorTrait};
-use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, FromQueryResult,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait,
-};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
+use sqlite::{Mode, Owner};
 
 use super::messages::StateResult;
-use super::open::{OpenError, StateLock, connect_for_clearing, is_ours};
+use super::open::{OpenError, StateLock, is_ours, own_for_clearing};
 use super::orders;
 use super::sql::{json_list, number, rows, texts, unsigned};
 use crate::domain::ids::{BatchId, OrderId};
@@ -125,29 +123,21 @@ pub async fn clear(
     trace: &Trace,
 ) -> Result<Vec<(String, u64)>, ClearError> {
     is_ours(&lock.real).await?;
-    let connection = connect_for_clearing(&lock.real).await?;
-    let cleared = emptied(&connection, recreate, trace).await;
+    let owner = own_for_clearing(&lock.real).await?;
+    let cleared = emptied(&owner, recreate, trace).await;
     if cleared.is_ok() {
         // What is left of the file is empty; where it cannot be made small, it is used again.
         for statement in ["VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"] {
-            let _ = connection.execute_unprepared(statement).await;
+            let _ = owner.connection().execute_unprepared(statement).await;
         }
     }
     // The answer is known; a connection that cannot be closed well changes nothing about it.
-    let _ = connection.close_by_ref().await;
+    let _ = owner.close();
     Ok(cleared?)
 }
 
-async fn emptied(
-    connection: &DatabaseConnection,
-    recreate: bool,
-    trace: &Trace,
-) -> StateResult<Vec<(String, u64)>> {
-    let options = TransactionOptions {
-        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-        ..TransactionOptions::default()
-    };
-    let transaction = connection.begin_with_options(options).await?;
+async fn emptied(owner: &Owner, recreate: bool, trace: &Trace) -> StateResult<Vec<(String, u64)>> {
+    let transaction = owner.begin(Mode::Write).await?;
     let tables = counted(&transaction).await?;
     for (name, _rows) in &tables {
         let statement = format!("DELETE FROM {}", quoted(name));
@@ -183,7 +173,7 @@ async fn emptied(
         trace.at,
     )
     .await?;
-    transaction.commit().await?;
+    owner.commit(transaction).await?;
     Ok(tables)
 }
 

@@ -7,11 +7,12 @@
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use serde_json::Value as Json;
 
 use super::messages::StateResult;
 use super::questions::{counts, stage_counts};
 use super::rows::{maybe_instant, word};
-use super::sql::{first, maybe_text, number, signed, texts, unsigned};
+use super::sql::{first, maybe_text, number, read_back, signed, texts, unsigned};
 use crate::domain::figures::{Carried, Figures, LateSums, Subject};
 use crate::domain::ids::{BatchId, RunId};
 use crate::domain::page::PageStage;
@@ -174,9 +175,8 @@ pub async fn batch_story(
     conn: &impl ConnectionTrait,
     batch: &BatchId,
 ) -> StateResult<Vec<(&'static str, String)>> {
-    let sql = "SELECT state, remote_name, display_name, model,
-                      remote_state, run_id, created_at, submitted_at,
-                      closed_at, note
+    let sql = "SELECT json_array(state, remote_name, display_name, model, remote_state, run_id,
+                                 created_at, submitted_at, closed_at, note)
                FROM submissions WHERE batch_id = ?1";
     let names = [
         "state",
@@ -198,41 +198,33 @@ pub async fn run_story(
     conn: &impl ConnectionTrait,
     run: &RunId,
 ) -> StateResult<Vec<(&'static str, String)>> {
-    let sql = "SELECT label, status, restarts, substr(recipe_hash, 1, 12),
-                      started_at, ended_at FROM runs WHERE run_id = ?1";
+    let sql = "SELECT json_array(label, status, restarts, substr(recipe_hash, 1, 12),
+                                 started_at, ended_at)
+               FROM runs WHERE run_id = ?1";
     let names = ["label", "status", "restarts", "recipe", "started", "ended"];
     story(conn, sql, run.as_str(), &names).await
 }
 
-/// The columns of one row with their names; what is null or empty is left out.
+/// The values of one row, which is given as a JSON array, with their names; what is null or empty is left
+/// out.
 async fn story(
     conn: &impl ConnectionTrait,
     sql: &str,
     id: &str,
     names: &[&'static str],
 ) -> StateResult<Vec<(&'static str, String)>> {
-    let found: Option<StoryRow> = first(conn, sql, [id.into()]).await?;
-    let values = found.map(|StoryRow(values)| values).unwrap_or_default();
+    let values: Vec<Json> = match maybe_text(conn, sql, [id.into()]).await? {
+        Some(list) => read_back(&list)?,
+        None => Vec::new(),
+    };
+    let values = values.into_iter().map(|value| match value {
+        Json::String(text) => Some(text),
+        Json::Number(number) => Some(number.to_string()),
+        _nothing => None,
+    });
     let named = names.iter().copied().zip(values);
     let known = named.filter_map(|(name, value)| Some((name, value?)));
     Ok(known.filter(|(_name, value)| !value.is_empty()).collect())
-}
-
-/// The values of a row, whatever they are, as texts.
-struct StoryRow(Vec<Option<String>>);
-
-impl FromQueryResult for StoryRow {
-    fn from_query_result(
-        result: &sea_orm::QueryResult,
-        _prefix: &str,
-    ) -> Result<Self, sea_orm::DbErr> {
-        let places = 0..result.column_names().len();
-        let text_of = |place| match result.try_get_by_index::<Option<i64>>(place) {
-            Ok(number) => Ok(number.map(|number| number.to_string())),
-            Err(_text) => result.try_get_by_index::<Option<String>>(place),
-        };
-        places.map(text_of).collect::<Result<_, _>>().map(StoryRow)
-    }
 }
 
 #[derive(FromQueryResult)]

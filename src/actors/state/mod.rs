@@ -2,7 +2,8 @@
 //!
 //! What arrives is queued. One loop takes what is queued, applies it in one transaction with a
 //! savepoint a message, commits, and only then answers (group commit). So changes never interleave,
-//! a message that fails changes nothing, and a busy program pays for few commits.
+//! a message that fails changes nothing, and a busy program pays for few commits. The loop has a thread
+//! of its own (`engine.rs`), on which SQLite works as well.
 //!
 //! **Invariant:** nothing here decides, calls out or reads a clock. Every state comes from
 //! `domain::page::next` or `domain::batch::next`, and every time from the message. (The stopwatch of
@@ -42,6 +43,7 @@ mod catching_up;
 mod describe;
 mod disk;
 mod endings;
+pub mod engine;
 mod halts;
 mod late;
 mod meter;
@@ -61,7 +63,6 @@ mod spread;
 mod sql;
 mod submits;
 mod tallies;
-mod together;
 mod turnaround;
 mod uploaded;
 mod uploads;
@@ -71,26 +72,23 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::fut::wrap_future;
-use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture};
-use sea_orm::{DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait};
+use actix::{Actor, Context, Handler, Message, ResponseFuture};
+use sea_orm::DatabaseTransaction;
 use tokio::sync::{mpsc, oneshot};
 
-use self::disk::DiskPatience;
+use self::engine::{Engine, OwnThread};
 use self::messages::{Close, StateError, StateResult};
 use self::open::{OpenError, StateOptions, Store};
 pub use self::recurring::{RECURRING, recurring_changes};
-use self::slow::{COMMIT, SlowLog};
 use crate::meter::database::Book;
-
-/// The most messages that share one transaction.
-const GROUP_MESSAGES_MAX: usize = 256;
 
 /// Owns the database and applies messages to it.
 pub struct StateActor {
     queue: mpsc::UnboundedSender<Box<dyn Job>>,
     /// What is to be started with the actor; taken by the start.
     idle: Option<(Engine, mpsc::UnboundedReceiver<Box<dyn Job>>)>,
+    /// Where the loop runs, once it does.
+    thread: Option<OwnThread>,
     meter: Option<Arc<Book>>,
 }
 
@@ -102,14 +100,11 @@ impl StateActor {
         };
         let store = Store::open(&options.path).await?;
         let (queue, jobs) = mpsc::unbounded_channel();
-        let engine = Engine {
-            store: Some(store),
-            rules,
-            slow: SlowLog::default(),
-        };
+        let engine = Engine::new(store, rules);
         Ok(StateActor {
             queue,
             idle: Some((engine, jobs)),
+            thread: None,
             meter: None,
         })
     }
@@ -144,9 +139,13 @@ impl StateActor {
 impl Actor for StateActor {
     type Context = Context<Self>;
 
-    fn started(&mut self, ctx: &mut Self::Context) {
+    fn started(&mut self, _ctx: &mut Self::Context) {
         if let Some((engine, jobs)) = self.idle.take() {
-            ctx.spawn(wrap_future(engine.serve(jobs)));
+            match OwnThread::start(engine, jobs) {
+                Ok(thread) => self.thread = Some(thread),
+                // Whatever is sent is answered with `Closed`.
+                Err(error) => tracing::error!(%error, "the database has no thread to work on"),
+            }
         }
     }
 }
@@ -186,7 +185,7 @@ pub struct Rules {
 
 /// A message that the database answers.
 ///
-/// The futures stay on the actor's thread.
+/// The futures stay on the thread of the loop.
 trait Apply: Send + 'static {
     type Reply: Send + 'static;
     /// Whether it may change anything.
@@ -309,137 +308,4 @@ impl Job for Closing {
     fn answer(self: Box<Self>, failure: Option<StateError>) {
         let _ = self.reply.send(failure.map_or(Ok(()), Err));
     }
-}
-
-/// The loop's own state. Without a store everything is answered with `Closed`.
-struct Engine {
-    store: Option<Store>,
-    rules: Rules,
-    slow: SlowLog,
-}
-
-impl Engine {
-    async fn serve(mut self, mut jobs: mpsc::UnboundedReceiver<Box<dyn Job>>) {
-        let mut queued = Vec::with_capacity(GROUP_MESSAGES_MAX);
-        while jobs.recv_many(&mut queued, GROUP_MESSAGES_MAX).await > 0 {
-            self.slow.taken(queued.len(), jobs.len());
-            let mut group = Vec::with_capacity(queued.len());
-            for job in queued.drain(..) {
-                if job.kind() == Kind::Close {
-                    self.commit(std::mem::take(&mut group)).await;
-                    self.close(job).await;
-                } else {
-                    group.push(job);
-                }
-            }
-            self.commit(group).await;
-        }
-    }
-
-    async fn close(&mut self, job: Box<dyn Job>) {
-        let failure = match self.store.take() {
-            Some(store) => {
-                self.slow.closing(store.connection()).await;
-                store.close().await.err()
-            }
-            None => Some(StateError::Closed),
-        };
-        job.answer(failure);
-    }
-
-    /// Applies a group in one transaction and answers everybody.
-    async fn commit(&mut self, mut group: Vec<Box<dyn Job>>) {
-        if group.is_empty() {
-            return;
-        }
-        let failure = match &mut self.store {
-            None => Some(StateError::Closed),
-            Some(store) => {
-                let applied = apply_group(store, &mut group, &self.rules, &mut self.slow).await;
-                applied.err()
-            }
-        };
-        for job in group {
-            job.answer(failure.clone());
-        }
-    }
-}
-
-/// Applies a group, as often as it takes: where the disk is at fault, everybody waits until it can
-/// be written again, and nothing is half applied meanwhile.
-async fn apply_group(
-    store: &mut Store,
-    group: &mut [Box<dyn Job>],
-    rules: &Rules,
-    slow: &mut SlowLog,
-) -> StateResult<()> {
-    let mut patience = DiskPatience::default();
-    loop {
-        let Err(error) = transact(store, group, rules, slow).await else {
-            patience.over();
-            return Ok(());
-        };
-        // Where a transaction ended by itself, the connection may count on one that is not there.
-        // A new connection knows where it stands.
-        let reconnected = store.reconnect().await;
-        let StateError::Disk(mut reason) = error else {
-            return Err(error);
-        };
-        let mut connected = reconnected;
-        loop {
-            patience.wait(&reason).await;
-            match connected {
-                Ok(()) => break,
-                Err(StateError::Disk(again)) => reason = again,
-                Err(error) => return Err(error),
-            }
-            connected = store.reconnect().await;
-        }
-    }
-}
-
-async fn transact(
-    store: &Store,
-    group: &mut [Box<dyn Job>],
-    rules: &Rules,
-    slow: &mut SlowLog,
-) -> StateResult<()> {
-    let messages = group.len();
-    let writes = group.iter().any(|job| job.kind() == Kind::Write);
-    let mode = if writes {
-        SqliteTransactionMode::Immediate
-    } else {
-        SqliteTransactionMode::Deferred
-    };
-    let begun = slow.start();
-    let options = TransactionOptions {
-        sqlite_transaction_mode: Some(mode),
-        ..TransactionOptions::default()
-    };
-    let transaction = store.connection().begin_with_options(options).await?;
-    for job in group {
-        let started = slow.start();
-        if job.kind() == Kind::Read {
-            job.apply(&transaction, rules).await?;
-        } else if messages == 1 {
-            // Alone, it needs no way back but that of the transaction: SQLite keeps a copy of each
-            // page that changes behind a savepoint.
-            if job.apply(&transaction, rules).await? == Applied::Refused {
-                slow.stop(started, job.name(), 1);
-                return Ok(transaction.rollback().await?);
-            }
-        } else {
-            let savepoint = transaction.begin().await?;
-            match job.apply(&savepoint, rules).await? {
-                Applied::Done => savepoint.commit().await?,
-                Applied::Refused => savepoint.rollback().await?,
-            }
-        }
-        slow.stop(started, job.name(), 1);
-    }
-    let started = slow.start();
-    transaction.commit().await?;
-    slow.stop(started, COMMIT, messages);
-    slow.transacted(begun, messages, writes);
-    Ok(())
 }

@@ -5,13 +5,10 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait};
-use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, SqliteTransactionMode,
-    TransactionOptions, TransactionTrait,
-};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr};
+use sqlite::{Access, Mode, Options, Owner};
 
 use super::messages::{StateError, StateResult};
 use super::sql::texts;
@@ -103,7 +100,8 @@ pub async fn is_ours(path: &Path) -> Result<Option<()>, OpenError> {
 /// An open, locked, migrated database.
 pub(super) struct Store {
     path: PathBuf,
-    connection: DatabaseConnection,
+    /// `None` where the database could not be opened again.
+    owner: Option<Owner>,
     /// Held as long as this lives; the system lets go of it when the process ends, however it ends.
     _lock: File,
 }
@@ -111,41 +109,49 @@ pub(super) struct Store {
 impl Store {
     pub(super) async fn open(path: &Path) -> Result<Self, OpenError> {
         let lock = lock(path)?;
-        inspect(path).await?;
+        let found = inspect(path).await?;
         let unusable = |error: DbErr| OpenError::Unusable {
             path: path.to_owned(),
             fault: error.to_string(),
         };
-        let connection = connect(path, true).await.map_err(unusable)?;
-        migrate(&connection).await.map_err(unusable)?;
+        let owner = Owner::open(&options(path, Access::Create)).await;
+        let owner = owner.map_err(unusable)?;
+        if !matches!(found, Found::Ours { pending: false }) {
+            migrate(&owner).await.map_err(unusable)?;
+        }
         Ok(Store {
             path: path.to_owned(),
-            connection,
+            owner: Some(owner),
             _lock: lock,
         })
     }
 
-    pub(super) fn connection(&self) -> &DatabaseConnection {
-        &self.connection
+    pub(super) fn owner(&self) -> StateResult<&Owner> {
+        self.owner.as_ref().ok_or(StateError::Closed)
     }
 
-    /// Replaces the connection. When that fails, the closed one stays and refuses everything until
-    /// the next try. A database that is gone is not made anew: an empty one in its place would be
-    /// taken for a first start.
+    /// Replaces the connection. When that fails, there is none until the next try. A database that is gone
+    /// is not made anew: an empty one in its place would be taken for a first start.
     pub(super) async fn reconnect(&mut self) -> StateResult<()> {
-        // What cannot be closed well is dropped all the same.
-        let _ = self.connection.close_by_ref().await;
-        self.connection = connect(&self.path, false).await?;
+        if let Some(owner) = self.owner.take() {
+            // What cannot be closed well is dropped all the same.
+            let _ = owner.close();
+        }
+        let owner = Owner::open(&options(&self.path, Access::Write)).await?;
+        self.owner = Some(owner);
         Ok(())
     }
 
     /// Brings everything into the database file and lets go of it.
     pub(super) async fn close(self) -> StateResult<()> {
-        let checkpoint = self
-            .connection
+        let Some(owner) = self.owner else {
+            return Err(StateError::Closed);
+        };
+        let checkpoint = owner
+            .connection()
             .execute_unprepared("PRAGMA wal_checkpoint(TRUNCATE)")
             .await;
-        self.connection.close_by_ref().await?;
+        owner.close()?;
         checkpoint.map(|_done| ()).map_err(StateError::from)
     }
 }
@@ -185,14 +191,16 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-pub(super) async fn connect(path: &Path, may_create: bool) -> Result<DatabaseConnection, DbErr> {
-    connect_with(path, may_create, true).await
+/// A connection that may change a database that is there.
+pub(super) async fn connect(path: &Path) -> Result<DatabaseConnection, DbErr> {
+    sqlite::connect(options(path, Access::Write)).await
 }
 
 /// A connection on which tables may go in any order, for whoever takes all of them away.
-pub(super) async fn connect_for_clearing(path: &Path) -> Result<DatabaseConnection, OpenError> {
-    let connection = connect_with(path, false, false).await;
-    connection.map_err(|error| OpenError::Unusable {
+pub(super) async fn own_for_clearing(path: &Path) -> Result<Owner, OpenError> {
+    let options = options(path, Access::Write).pragma("foreign_keys", "OFF");
+    let owner = Owner::open(&options).await;
+    owner.map_err(|error| OpenError::Unusable {
         path: path.to_owned(),
         fault: error.to_string(),
     })
@@ -202,72 +210,34 @@ pub(super) async fn connect_for_clearing(path: &Path) -> Result<DatabaseConnecti
 /// touches, so there are more of them than kinds of messages.
 const STATEMENTS_MAX: usize = 300;
 
-/// What the owner's connection keeps of the database in its own memory, in KiB as SQLite writes them. What it
-/// does not keep, the system keeps in memory that it can give to others.
+/// What a connection that writes keeps of the database in its own memory, in KiB as SQLite writes them.
+/// What it does not keep, the system keeps in memory that it can give to others.
 const CACHE_SIZE: &str = "-10240";
 
-async fn connect_with(
-    path: &Path,
-    may_create: bool,
-    foreign_keys: bool,
-) -> Result<DatabaseConnection, DbErr> {
-    let file = path.to_owned();
-    let mut options = ConnectOptions::new("sqlite:file");
-    options
-        .max_connections(1)
-        .min_connections(1)
-        .idle_timeout(None::<Duration>)
-        .max_lifetime(None::<Duration>)
-        .test_before_acquire(false)
-        .sqlx_logging(false)
-        .map_sqlx_sqlite_opts(move |sqlite| {
-            sqlite
-                .filename(&file)
-                .create_if_missing(may_create)
-                .foreign_keys(foreign_keys)
-                .busy_timeout(Duration::from_secs(5))
-                .statement_cache_capacity(STATEMENTS_MAX)
-                .pragma("journal_mode", "WAL")
-                .pragma("synchronous", "FULL")
-                .pragma("wal_autocheckpoint", "10000")
-                .pragma("cache_size", CACHE_SIZE)
-                .pragma("temp_store", "MEMORY")
-        });
-    Database::connect(options).await
+fn options(path: &Path, access: Access) -> Options {
+    let options = Options::new(path, access)
+        .pragma("journal_mode", "WAL")
+        .pragma("synchronous", "FULL")
+        .pragma("wal_autocheckpoint", "10000")
+        .pragma("cache_size", CACHE_SIZE)
+        .pragma("temp_store", "MEMORY");
+    Options {
+        statements_max: STATEMENTS_MAX,
+        ..options
+    }
 }
 
 /// A connection that can only read, beside whoever writes.
 pub(super) async fn connect_read_only(path: &Path) -> Result<DatabaseConnection, DbErr> {
-    let file = path.to_owned();
-    let mut options = ConnectOptions::new("sqlite:file");
-    options
-        .max_connections(1)
-        .idle_timeout(None::<Duration>)
-        .max_lifetime(None::<Duration>)
-        .sqlx_logging(false)
-        .map_sqlx_sqlite_opts(move |sqlite| {
-            sqlite
-                .filename(&file)
-                .read_only(true)
-                .busy_timeout(Duration::from_secs(5))
-                .pragma("cache_size", "-65536")
-        });
-    Database::connect(options).await
+    let options = Options::new(path, Access::Read).pragma("cache_size", "-65536");
+    sqlite::connect(options).await
 }
 
 /// All of it or nothing: a process that dies here leaves no half of a shape.
-async fn migrate(connection: &DatabaseConnection) -> Result<(), DbErr> {
-    let pending = Migrator::get_pending_migrations_read_only(connection).await?;
-    if pending.is_empty() {
-        return Ok(());
-    }
-    let options = TransactionOptions {
-        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-        ..TransactionOptions::default()
-    };
-    let transaction = connection.begin_with_options(options).await?;
+async fn migrate(owner: &Owner) -> Result<(), DbErr> {
+    let transaction = owner.begin(Mode::Write).await?;
     Migrator::up(&transaction, None).await?;
-    transaction.commit().await
+    owner.commit(transaction).await
 }
 
 /// What stands in a database file.
@@ -303,7 +273,7 @@ pub(super) async fn inspect(path: &Path) -> Result<Found, OpenError> {
         .map_err(|e| fault(path, &e.to_string()))?;
     let found = inspect_tables(&connection, path, bytes).await;
     // The answer is known; a connection that cannot be closed well changes nothing about it.
-    let _ = connection.close_by_ref().await;
+    let _ = connection.close().await;
     found
 }
 

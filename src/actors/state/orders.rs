@@ -129,7 +129,7 @@ pub async fn place_beside(
     signature: &Signature,
     at: Timestamp,
 ) -> StateResult<()> {
-    let connection = connect(path, false).await?;
+    let connection = connect(path).await?;
     let placed = place(&connection, id, order, signature, at).await;
     connection.close().await?;
     placed

@@ -12,8 +12,7 @@ use super::messages::{StateError, StateResult};
 use super::page_words::{event_details, sentence};
 use super::rows::{COLUMNS, PAGE_COLUMNS, PageRow};
 use super::spread::{Cell, Spread};
-use super::sql::{CHUNK_ROWS, execute, json_list, listed, text};
-use super::together::Together;
+use super::sql::{CHUNK_ROWS, execute, execute_exactly, json_list, listed, text};
 use crate::domain::ids::{BatchId, OrderId, RecordKey, RunId};
 use crate::domain::page::{PageEvent, PageStage, next};
 use crate::domain::time::Timestamp;
@@ -169,10 +168,8 @@ impl Pages {
             .values()
             .filter(|page| page.before.is_some())
             .collect();
-        let mut together = Together::default();
-        update(tx, &mut together, &changed, at).await?;
-        add_events(tx, &mut together, &self.events, at).await?;
-        together.send(tx).await?;
+        update(tx, &changed, at).await?;
+        insert_events(tx, &self.events, at).await?;
         mark_deleting(tx, &self.freed_files, at).await?;
         let revived: Vec<&str> = changed
             .iter()
@@ -196,17 +193,6 @@ pub(super) async fn insert_events(
     events: &[Happened],
     at: Timestamp,
 ) -> StateResult<()> {
-    let mut together = Together::default();
-    add_events(tx, &mut together, events, at).await?;
-    together.send(tx).await
-}
-
-async fn add_events(
-    tx: &DatabaseTransaction,
-    together: &mut Together,
-    events: &[Happened],
-    at: Timestamp,
-) -> StateResult<()> {
     for chunk in events.chunks(CHUNK_ROWS) {
         let rows: Vec<[Cell<'_>; 8]> = chunk.iter().map(Happened::cells).collect();
         let spread = Spread::of(&rows, &[0, 1, 2, 3, 4, 5, 6, 7], 3);
@@ -218,7 +204,7 @@ async fn add_events(
             spread.terms.join(", ")
         );
         let values = spread.values([text(at)]);
-        together.add(tx, &sql, values, chunk.len()).await?;
+        execute_exactly(tx, &sql, values, chunk.len()).await?;
     }
     Ok(())
 }
@@ -313,12 +299,7 @@ pub(super) const MARK_DELETING: &str = "
     WHERE name IN (SELECT value FROM json_each(?1)) AND state = 'live'";
 
 /// Writes the columns that changed. Pages that changed in the same columns are written together.
-async fn update(
-    tx: &DatabaseTransaction,
-    together: &mut Together,
-    changed: &[&Loaded],
-    at: Timestamp,
-) -> StateResult<()> {
+async fn update(tx: &DatabaseTransaction, changed: &[&Loaded], at: Timestamp) -> StateResult<()> {
     let mut alike: BTreeMap<(&str, Vec<usize>), Vec<[Cell<'_>; COLUMNS]>> = BTreeMap::new();
     for page in changed {
         let after = page.row.cells();
@@ -332,7 +313,7 @@ async fn update(
             let spread = Spread::of(chunk, columns, 4);
             let sql = update_sql(columns, &spread);
             let values = spread.values([text(at), text(was)]);
-            together.add(tx, &sql, values, chunk.len()).await?;
+            execute_exactly(tx, &sql, values, chunk.len()).await?;
         }
     }
     Ok(())

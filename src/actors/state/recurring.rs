@@ -75,7 +75,6 @@ pub fn recurring_changes() -> Vec<(&'static str, String)> {
         ("before a claim", uploads::standing_sql()),
         ("more can come", uploaded::can_come(true)),
         ("more can come, unchained", uploaded::can_come(false)),
-        ("list uploaded, together", uploaded::uploaded_together()),
         ("members", sql::of_members(batches::MEMBERS)),
         ("members to judge", sql::of_members(batches::TO_JUDGE)),
         (

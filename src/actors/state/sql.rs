@@ -1,10 +1,6 @@
 //! The few ways in which this room talks SQL: a statement, its rows, and lists as one JSON parameter.
 
-use futures_util::TryStreamExt;
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbErr, FromQueryResult, RuntimeErr, Statement,
-    StreamTrait, Value,
-};
+use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, Value};
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 
@@ -32,15 +28,8 @@ fn is_disk_fault(error: &DbErr) -> bool {
     const IOERR: u32 = 10;
     const FULL: u32 = 13;
     const CANTOPEN: u32 = 14;
-    let (DbErr::Conn(cause) | DbErr::Exec(cause) | DbErr::Query(cause)) = error else {
-        return false;
-    };
-    let RuntimeErr::SqlxError(cause) = cause else {
-        return false;
-    };
-    let code = cause.as_database_error().and_then(|error| error.code());
-    code.and_then(|code| code.parse::<u32>().ok())
-        .is_some_and(|code| matches!(code & 0xff, READONLY | IOERR | FULL | CANTOPEN))
+    let code = sqlite::code_of(error);
+    code.is_some_and(|code| matches!(code & 0xff, READONLY | IOERR | FULL | CANTOPEN))
 }
 
 fn statement(
@@ -95,8 +84,8 @@ pub(super) async fn rows<T: FromQueryResult, const N: usize>(
 }
 
 /// Gives the rows of a question that answers with one JSON array of arrays, each with the fields of `T`
-/// in their order. For many rows this is several times cheaper than a value at a time: each of those
-/// is copied on its own from the thread that SQLite works on.
+/// in their order. For many rows this is several times cheaper than a value at a time: SeaORM has a map of
+/// names for each row.
 pub(super) async fn listed<T: DeserializeOwned, const N: usize>(
     conn: &impl ConnectionTrait,
     sql: &str,
@@ -141,8 +130,9 @@ pub(super) async fn listed_members<T: DeserializeOwned + Keyed, U>(
         let Some(row) = conn.query_one_raw(statement(conn, &sql, values)).await? else {
             return Ok(all);
         };
-        let (count, last): (i64, Option<String>) = (row.try_get_by(0)?, row.try_get_by(1)?);
-        let mut found: Vec<T> = read_back(&row.try_get_by::<String, _>(2)?)?;
+        let count: i64 = row.try_get("", "count")?;
+        let last: Option<String> = row.try_get("", "last")?;
+        let mut found: Vec<T> = read_back(&row.try_get::<String>("", "list")?)?;
         found.sort_by(|a, b| a.key().cmp(b.key()));
         for row in found {
             all.push(wanted(row)?);
@@ -161,26 +151,9 @@ pub(super) fn of_members(sql: &str) -> String {
         "WITH chunk AS MATERIALIZED (
              SELECT record_key FROM batch_record_keys
              WHERE batch_id = ?1 AND record_key > ?2 ORDER BY record_key LIMIT ?3)
-         SELECT (SELECT count(*) FROM chunk), (SELECT max(record_key) FROM chunk), ({sql})"
+         SELECT (SELECT count(*) FROM chunk) AS count,
+             (SELECT max(record_key) FROM chunk) AS last, ({sql}) AS list"
     )
-}
-
-/// Gives the rows of a question that answers with one JSON array a row, with the fields of `T` in their
-/// order, each brought to what is wanted of it as it comes: for rows that may be too many to be held
-/// in two forms.
-pub(super) async fn each_listed<T: DeserializeOwned, U, const N: usize>(
-    tx: &DatabaseTransaction,
-    sql: &str,
-    values: [Value; N],
-    wanted: impl Fn(T) -> StateResult<U>,
-) -> StateResult<Vec<U>> {
-    let mut found = tx.stream_raw(statement(tx, sql, values)).await?;
-    let mut all = Vec::new();
-    while let Some(row) = found.try_next().await? {
-        let row: String = row.try_get_by(0)?;
-        all.push(wanted(read_back(&row)?)?);
-    }
-    Ok(all)
 }
 
 /// Gives the first row of a question.

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, IdenStatic, Insert,
-    Iterable, QueryFilter, QueryTrait, UpdateMany, Value,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IdenStatic, Iterable,
+    QueryFilter, Value,
 };
 
 use entity::{submission_events, submissions};
@@ -15,11 +15,10 @@ use super::messages::{
     BeginSubmit, MarkUnreachable, NoteResultsMissing, RecordLookup, RecordPoll, RecordSubmit,
     StateError, StateResult,
 };
-use super::pages::MARK_DELETING;
+use super::pages::mark_deleting;
 use super::rows::{batch_state, corrupt, maybe_instant, put_batch_state};
-use super::sql::{json_list, listed, number, signed, text};
+use super::sql::{execute, execute_exactly, listed, number, signed, text};
 use super::tallies::{put_sums, put_tally, tally, token_sums};
-use super::together::Together;
 use super::{Apply, Rules, late};
 use crate::domain::batch::{BatchEvent, BatchStage, BatchState, next};
 use crate::domain::ids::{BatchId, RunId};
@@ -71,21 +70,18 @@ impl Submission {
         )))
     }
 
-    /// A change of the row as it was read.
-    fn guarded(&self, change: submissions::ActiveModel) -> UpdateMany<submissions::Entity> {
-        submissions::Entity::update_many()
-            .set(change)
-            .filter(submissions::Column::BatchId.eq(self.row.batch_id.as_str()))
-            .filter(submissions::Column::State.eq(self.row.state.as_str()))
-    }
-
     /// Writes a change, guarded by the state that was read.
     pub(super) async fn write(
         &self,
         tx: &DatabaseTransaction,
         change: submissions::ActiveModel,
     ) -> StateResult<()> {
-        let done = self.guarded(change).exec(tx).await?;
+        let done = submissions::Entity::update_many()
+            .set(change)
+            .filter(submissions::Column::BatchId.eq(self.row.batch_id.as_str()))
+            .filter(submissions::Column::State.eq(self.row.state.as_str()))
+            .exec(tx)
+            .await?;
         if done.rows_affected == 1 {
             return Ok(());
         }
@@ -118,7 +114,7 @@ impl Submission {
             | BatchStage::Submitted
             | BatchStage::Ready => "active",
         };
-        let seen = vec![
+        let seen = [
             text(&self.row.batch_id),
             text(&self.row.created_at),
             text(at),
@@ -130,13 +126,9 @@ impl Submission {
             event: event.as_str(),
             note,
         };
-        let mut together = Together::default();
-        let change = self.guarded(change).build(DbBackend::Sqlite);
-        together.add_built(tx, change).await?;
-        together.add(tx, SHOW_BATCH, seen, 1).await?;
-        let history = moved.row(&self.batch(), at).build(DbBackend::Sqlite);
-        together.add_built(tx, history).await?;
-        together.send(tx).await?;
+        self.write(tx, change).await?;
+        execute_exactly(tx, SHOW_BATCH, seen, 1).await?;
+        moved.record(tx, &self.batch(), at).await?;
         Ok(after)
     }
 
@@ -194,14 +186,13 @@ impl Submission {
             [text(batch)],
         )
         .await?;
-        let lines = json_list(self.row.lines_file.iter());
+        for sql in [FREE_IMAGES, FREE_PAGES] {
+            execute(tx, sql, [text(batch), text(at)]).await?;
+        }
         let inflight = "DELETE FROM inflight_records WHERE batch_id = ?1";
-        let mut together = Together::default();
-        together.push(FREE_IMAGES, vec![text(batch), text(at)]);
-        together.push(FREE_PAGES, vec![text(batch), text(at)]);
-        together.push(inflight, vec![text(batch)]);
-        together.push(MARK_DELETING, vec![lines, text(at)]);
-        together.execute(tx).await?;
+        execute(tx, inflight, [text(batch)]).await?;
+        let lines: Vec<String> = self.row.lines_file.iter().cloned().collect();
+        mark_deleting(tx, &lines, at).await?;
         Ok(waiting)
     }
 }
@@ -267,13 +258,14 @@ pub(super) struct Moved<'a> {
 }
 
 impl Moved<'_> {
-    /// The insertion of the line.
-    pub(super) fn row(
+    /// Writes the line.
+    pub(super) async fn record(
         &self,
+        tx: &DatabaseTransaction,
         batch: &BatchId,
         at: Timestamp,
-    ) -> Insert<submission_events::ActiveModel> {
-        submission_events::Entity::insert(submission_events::ActiveModel {
+    ) -> StateResult<()> {
+        let line = submission_events::Entity::insert(submission_events::ActiveModel {
             batch_id: Set(batch.to_string()),
             at: Set(at.to_string()),
             from_state: Set(self.before.map(|stage| stage.as_str().to_owned())),
@@ -281,7 +273,9 @@ impl Moved<'_> {
             event: Set(self.event.to_owned()),
             note: Set(self.note.to_owned()),
             ..Default::default()
-        })
+        });
+        line.exec_without_returning(tx).await?;
+        Ok(())
     }
 }
 
@@ -450,8 +444,6 @@ impl Apply for MarkUnreachable {
             event: "unreachable",
             note: &self.note,
         };
-        let history = moved.row(&self.batch, self.at);
-        history.exec_without_returning(tx).await?;
-        Ok(())
+        moved.record(tx, &self.batch, self.at).await
     }
 }

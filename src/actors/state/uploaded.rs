@@ -7,9 +7,7 @@ use serde::Deserialize;
 
 use super::messages::{ListUploaded, MoreCanCome, MostUrgent, StateResult, Uploaded, UploadedPage};
 use super::rows::{instant, maybe_instant};
-use super::sql::{
-    CHUNK_ROWS, as_u64, each_listed, first, listed, number, signed, small, text, unsigned,
-};
+use super::sql::{CHUNK_ROWS, as_u64, first, listed, number, signed, small, text, unsigned};
 use super::{Apply, Rules};
 use crate::domain::ids::RecordKey;
 use crate::domain::page::{PageStage, Urgency};
@@ -58,18 +56,27 @@ impl Apply for ListUploaded {
 
     async fn apply(&self, tx: &DatabaseTransaction, _rules: &Rules) -> StateResult<Uploaded> {
         let (scope, usable_until) = (text(&self.scope), text(self.usable_until));
-        let values = [
-            scope.clone(),
-            usable_until.clone(),
-            signed(self.limit).into(),
-        ];
-        let pages = if self.limit <= as_u64(CHUNK_ROWS) {
-            let mut found: Vec<UploadedRow> = listed(tx, &uploaded_together(), values).await?;
+        let mut pages = Vec::new();
+        // Some at a time, so that their text is never held whole.
+        while as_u64(pages.len()) < self.limit {
+            let before = as_u64(pages.len());
+            let some = (self.limit - before).min(as_u64(CHUNK_ROWS));
+            let values = [
+                scope.clone(),
+                usable_until.clone(),
+                signed(some).into(),
+                signed(before).into(),
+            ];
+            let mut found: Vec<UploadedRow> = listed(tx, UPLOADED, values).await?;
+            let are_all = as_u64(found.len()) < some;
             found.sort_by(|a, b| a.place().cmp(&b.place()));
-            found.into_iter().map(uploaded_page).collect()
-        } else {
-            each_listed(tx, UPLOADED, values, uploaded_page).await
-        }?;
+            for row in found {
+                pages.push(uploaded_page(row)?);
+            }
+            if are_all {
+                break;
+            }
+        }
         let waiting: Option<WaitingRow> = first(tx, UPLOADED_TOTAL, [scope, usable_until]).await?;
         let (total, newest) = waiting.map_or((0, None), |row| (row.total, row.newest));
         Ok(Uploaded {
@@ -81,19 +88,13 @@ impl Apply for ListUploaded {
 }
 
 pub(super) const UPLOADED: &str = "
-    SELECT json_array(
+    SELECT json_group_array(json_array(
         w.record_key, w.predecessor, q.stage, w.priority, w.chain_ahead, w.image_bytes,
-        w.image_expires_at, w.batch_size_max, w.releases) AS page
+        w.image_expires_at, w.batch_size_max, w.releases))
     FROM (SELECT * FROM pages INDEXED BY pages_uploaded
           WHERE stage = 'uploaded' AND batch_id IS NULL AND scope = ?1 AND image_expires_at > ?2
-          ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3) AS w
-    LEFT JOIN pages AS q ON q.record_key = w.predecessor
-    ORDER BY w.priority DESC, w.chain_ahead DESC, w.record_key";
-
-/// The same in one text, for as few as that is no burden for.
-pub(super) fn uploaded_together() -> String {
-    format!("SELECT json_group_array(json(page)) FROM ({UPLOADED})")
-}
+          ORDER BY priority DESC, chain_ahead DESC, record_key LIMIT ?3 OFFSET ?4) AS w
+    LEFT JOIN pages AS q ON q.record_key = w.predecessor";
 
 pub(super) const UPLOADED_TOTAL: &str = "
     SELECT count(*) AS total, max(uploaded_at) AS newest FROM pages INDEXED BY pages_uploaded

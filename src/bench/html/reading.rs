@@ -20,8 +20,9 @@ const WORDS: &[(&str, &str)] = &[
     (
         "stages of the processor time",
         "What a stage did on the thread that all stages share, and on the threads it gave work to. The state actor is \
-         the owner of the database on that thread; the database thread is SQLite's own. Connections is the rest of the \
-         shared thread: HTTP and the event loop. Other could be given to nobody. The parts add up to the whole.",
+         the mailbox of the database's owner on that thread; the database thread is where the owner and SQLite work. \
+         Connections is the rest of the shared thread: HTTP and the event loop. Other could be given to nobody. The \
+         parts add up to the whole.",
     ),
     (
         "commits/s, rows/commit",

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use pagemill::domain::time::Timestamp;
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
+use sea_orm::{ConnectionTrait, DatabaseConnection};
 
 /// How large it is.
 pub struct LargeState<'a> {
@@ -43,17 +43,9 @@ impl LargeState<'_> {
 
 /// A connection that takes no care: what it makes can be made again.
 async fn quick(path: &Path) -> DatabaseConnection {
-    let file = path.to_owned();
-    let mut options = ConnectOptions::new("sqlite:file");
-    options
-        .max_connections(1)
-        .sqlx_logging(false)
-        .map_sqlx_sqlite_opts(move |sqlite| {
-            sqlite
-                .filename(&file)
-                .pragma("synchronous", "OFF")
-                .pragma("temp_store", "MEMORY")
-                .pragma("cache_size", "-400000")
-        });
-    Database::connect(options).await.unwrap()
+    let options = sqlite::Options::new(path, sqlite::Access::Write)
+        .pragma("synchronous", "OFF")
+        .pragma("temp_store", "MEMORY")
+        .pragma("cache_size", "-400000");
+    sqlite::connect(options).await.unwrap()
 }

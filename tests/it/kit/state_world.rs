@@ -16,7 +16,7 @@ use pagemill::domain::image::{ImageFacts, ImageType};
 use pagemill::domain::page::{Afterwards, PageEvent, StoredImage};
 use pagemill::domain::remote::{RemoteOutput, RemoteStats};
 use pagemill::domain::time::Timestamp;
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
+use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 use tempfile::TempDir;
 
 /// The instant `seconds` after the start of the tests' world.
@@ -480,9 +480,13 @@ impl World {
 
 /// A second connection to the same file, as an operator's.
 pub async fn beside(path: &std::path::Path) -> DatabaseConnection {
-    Database::connect(format!("sqlite://{}", path.display()))
-        .await
-        .unwrap()
+    sqlite::connect_to(path).await.unwrap()
+}
+
+/// A connection to a file that may have to be made first.
+pub async fn made(path: &std::path::Path) -> DatabaseConnection {
+    let options = sqlite::Options::new(path, sqlite::Access::Create);
+    sqlite::connect(options).await.unwrap()
 }
 
 /// What a question of one text column gives.
@@ -491,10 +495,12 @@ pub async fn ask(db: &DatabaseConnection, sql: &str) -> Vec<String> {
     let rows = db.query_all_raw(statement).await.unwrap();
     rows.iter()
         .map(|row| {
-            if let Ok(text) = row.try_get_by::<Option<String>, _>(0) {
-                text.unwrap_or_default()
+            // A value of another type is told as if it were null.
+            if let Ok(number) = row.try_get_by::<i64, _>(0) {
+                number.to_string()
             } else {
-                row.try_get_by::<i64, _>(0).unwrap().to_string()
+                let text: Option<String> = row.try_get_by(0).unwrap();
+                text.unwrap_or_default()
             }
         })
         .collect()
