@@ -67,6 +67,42 @@ async fn one_bad_output_does_not_stop_the_others() {
 }
 
 #[tokio::test]
+async fn f10_of_many_outputs_each_has_its_own_outcome() {
+    let world = World::new();
+    let outputs: Vec<_> = (0..600)
+        .map(|page| {
+            (
+                key(&format!("a:b:c:{page}")),
+                format!("{page}").into_bytes(),
+            )
+        })
+        .collect();
+    // A folder where the file should be: the rename at the very end fails.
+    for page in (0..600).step_by(7) {
+        fs::create_dir_all(world.path(&format!("outputs/a/b/c/{page}.json/full"))).unwrap();
+    }
+    let written = world.files.write_outputs(outputs).await;
+    for (page, written) in written.iter().enumerate() {
+        let name = format!("outputs/a/b/c/{page}.json");
+        match written {
+            Ok(_) => assert_eq!(
+                fs::read_to_string(world.path(&name)).unwrap(),
+                page.to_string()
+            ),
+            Err(fault) => assert!(fault.path.ends_with(&name), "{page}: {fault:?}"),
+        }
+        assert_eq!(written.is_err(), page % 7 == 0, "{page}");
+    }
+    assert_eq!(written.len(), 600);
+    // Nothing is left of those that failed.
+    let files = world.tree("outputs");
+    assert_eq!(
+        files.len(),
+        written.iter().filter(|written| written.is_ok()).count()
+    );
+}
+
+#[tokio::test]
 async fn a_link_that_leads_out_is_refused() {
     let world = World::new();
     world.put("outside/keep", b"");

@@ -112,19 +112,56 @@ pub(super) fn folder_of(path: &Path) -> &Path {
 /// Writes a file under its final name: temporary file in the same folder, sync, rename. The caller
 /// syncs the folder, once for all files of it.
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = temporary_of(path)?;
-    let written = write_new(&temporary, content).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // A leftover of our own name is harmless; the error that matters is the first one.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    Begun::write(path, content)?.finish()
 }
 
-fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    file.write_all(content)?;
-    file.sync_all()
+/// A file that is written and not durable yet, nor under its final name.
+pub(super) struct Begun<'a> {
+    path: &'a Path,
+    temporary: PathBuf,
+    file: File,
+}
+
+impl<'a> Begun<'a> {
+    /// Writes the temporary file of `path`.
+    pub(super) fn write(path: &'a Path, content: &[u8]) -> io::Result<Self> {
+        let temporary = temporary_of(path)?;
+        let mut new = OpenOptions::new();
+        let mut file = new.write(true).create_new(true).open(&temporary)?;
+        if let Err(error) = file.write_all(content) {
+            forget(&temporary);
+            return Err(error);
+        }
+        Ok(Begun {
+            path,
+            temporary,
+            file,
+        })
+    }
+
+    /// Lets the system begin to write, where it can. Of several files that are begun like this, the first sync
+    /// finds all the others on their way, and one commit of the file system's journal has all of them; one
+    /// sync after the other would mean a commit each.
+    pub(super) fn set_out(self) -> Self {
+        // It is advice, and what it promises comes from the sync.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+        self
+    }
+
+    /// Makes the file durable, then gives it its name.
+    pub(super) fn finish(self) -> io::Result<()> {
+        let synced = self.file.sync_all();
+        let finished = synced.and_then(|()| fs::rename(&self.temporary, self.path));
+        if finished.is_err() {
+            forget(&self.temporary);
+        }
+        finished
+    }
+}
+
+/// A leftover of our own name is harmless; the error that matters is the first one.
+fn forget(temporary: &Path) {
+    let _ = fs::remove_file(temporary);
 }
 
 /// Creates a file of ours afresh. What stands in its place goes first: a link there would be

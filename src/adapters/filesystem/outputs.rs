@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::durable::{fault, folder_of, refusal, replace, sync_folder};
+use super::durable::{Begun, fault, folder_of, refusal, sync_folder};
 use super::inside::prepare;
 use super::leftovers::{Swept, sweep_outputs};
 use super::parallel::on_pool;
@@ -38,15 +38,17 @@ pub(super) fn write_all(
     sweep_outputs(swept, folders.keys().map(PathBuf::as_path));
     let paths = Arc::new(paths);
     let targets = Arc::clone(&paths);
-    let mut written = on_pool(options.writers, count, move |at| {
-        let path = targets[at].as_ref().map_err(Clone::clone)?;
-        let content = &outputs[at].1;
-        replace(path, content).map_err(|error| fault(path, &error))?;
-        Ok(Written {
-            sha256: Sha256Hex::new(hex::encode(Sha256::digest(content))),
-            bytes: content.len() as u64,
-        })
+    let together = together(options.writers, count);
+    let written = on_pool(options.writers, count.div_ceil(together), move |group| {
+        let first = group * together;
+        let last = (first + together).min(count);
+        Ok(write_some(&targets[first..last], &outputs[first..last]))
     });
+    let mut written: Vec<Result<Written, SourceError>> = written
+        .into_iter()
+        .flat_map(|group| group.unwrap_or_else(|error| vec![Err(error); together]))
+        .take(count)
+        .collect();
     let touched: HashSet<&Path> = paths
         .iter()
         .zip(&written)
@@ -71,6 +73,43 @@ pub(super) fn write_all(
     written
 }
 
+/// Files that one call has open at a time. The system allows a process a thousand by default, and three runs
+/// of outputs may be written at once.
+const OPEN_MAX: usize = 192;
+
+/// How many files a writer sets out before it syncs them: as many as may be open, and no more than leave every
+/// writer something to do.
+fn together(writers: usize, count: usize) -> usize {
+    let writers = writers.max(1);
+    (OPEN_MAX / writers).min(count.div_ceil(writers)).max(1)
+}
+
+/// Writes some outputs, then makes them durable one by one.
+fn write_some(
+    targets: &[Result<PathBuf, SourceError>],
+    outputs: &[(RecordKey, Vec<u8>)],
+) -> Vec<Result<Written, SourceError>> {
+    let begun: Vec<_> = targets
+        .iter()
+        .zip(outputs)
+        .map(|(target, (_key, content))| {
+            let path = target.as_ref().map_err(Clone::clone)?;
+            let begun = Begun::write(path, content).map_err(|error| fault(path, &error))?;
+            let written = Written {
+                sha256: Sha256Hex::new(hex::encode(Sha256::digest(content))),
+                bytes: content.len() as u64,
+            };
+            Ok((path, begun.set_out(), written))
+        })
+        .collect();
+    let finished = begun.into_iter().map(|begun| {
+        let (path, begun, written) = begun?;
+        begun.finish().map_err(|error| fault(path, &error))?;
+        Ok(written)
+    });
+    finished.collect()
+}
+
 /// The path of an output, in a folder that exists and lies below the output folder.
 fn target(
     options: &FilesystemOptions,
@@ -88,4 +127,25 @@ fn target(
         .or_insert_with_key(|folder| prepare(root, folder))
         .clone()?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_writer_is_idle_and_not_too_many_files_are_open() {
+        for (writers, count, expected) in [
+            (16, 512, 12),
+            (16, 100, 7),
+            (16, 16, 1),
+            (16, 3, 1),
+            (1, 1_000, 192),
+            (64, 10_000, 3),
+            (1_000, 10_000, 1),
+            (0, 5, 5),
+        ] {
+            assert_eq!(together(writers, count), expected, "{writers} {count}");
+        }
+    }
 }
