@@ -17,8 +17,8 @@ pub(crate) struct Held {
     db: Option<Connection>,
     /// How the next transaction begins.
     pub(crate) next: Mode,
-    /// The transaction, and the savepoints in it.
-    depth: usize,
+    /// The transaction, and the savepoints in it; whether each of them did begin.
+    parts: Vec<bool>,
     /// Why a transaction did not begin or end. SeaORM cannot be told at that moment: nothing is done until
     /// somebody was.
     fault: Option<DbErr>,
@@ -29,7 +29,7 @@ impl Shared {
         Shared(Mutex::new(Held {
             db: Some(db),
             next: Mode::Read,
-            depth: 0,
+            parts: Vec::new(),
             fault: None,
         }))
     }
@@ -54,36 +54,37 @@ impl Held {
     }
 
     pub(crate) fn begin(&mut self) {
-        let begun = match (self.depth, self.next) {
+        let begun = match (self.parts.len(), self.next) {
             (0, Mode::Read) => self.step("BEGIN"),
             (0, Mode::Write) => self.step("BEGIN IMMEDIATE"),
             (depth, _) => self.step(&format!("SAVEPOINT part_{depth}")),
         };
-        self.depth += 1;
+        self.parts.push(begun.is_ok());
         self.note(begun);
     }
 
     pub(crate) fn commit(&mut self) {
-        self.depth = self.depth.saturating_sub(1);
-        let ended = match self.depth {
-            0 => self.step("COMMIT"),
-            depth => self.step(&format!("RELEASE part_{depth}")),
+        // While it is still a part of them, so that it is seen where the whole has ended by itself.
+        let ended = match self.parts.len() {
+            0 | 1 => self.step("COMMIT"),
+            depth => self.step(&format!("RELEASE part_{}", depth - 1)),
         };
-        let is_whole = self.depth == 0;
-        if ended.is_err() && is_whole {
+        self.parts.pop();
+        if ended.is_err() && self.parts.is_empty() {
             self.take_back_all();
         }
         self.note(ended);
     }
 
     pub(crate) fn rollback(&mut self) {
-        self.depth = self.depth.saturating_sub(1);
-        match self.depth {
+        let has_begun = self.parts.pop().unwrap_or(false);
+        match self.parts.len() {
             0 => self.take_back_all(),
-            depth => {
+            depth if has_begun => {
                 let ended = self.step(&format!("ROLLBACK TO part_{depth}; RELEASE part_{depth}"));
                 self.note(ended);
             }
+            _never_begun => {}
         }
     }
 
@@ -111,6 +112,10 @@ impl Held {
         match (&self.fault, &self.db) {
             (Some(fault), _) => Err(fault.clone()),
             (None, None) => Err(DbErr::Custom("the database is closed".to_owned())),
+            // What followed would be durable at once, each by itself.
+            (None, Some(db)) if self.parts.first() == Some(&true) && db.is_autocommit() => Err(
+                DbErr::Custom("SQLite has ended the transaction by itself".to_owned()),
+            ),
             (None, Some(db)) => Ok(db),
         }
     }

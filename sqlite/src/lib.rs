@@ -89,7 +89,10 @@ impl Options {
     }
 }
 
-/// Opens a database; its statements run on the blocking pool of the runtime that asks.
+/// Opens a database; its statements run on the blocking pool of the runtime that asks, and transactions begin and
+/// end where they are. One transaction at a time: a second one would be a part of the first. What goes wrong
+/// when it begins or ends is told by the next statement, so that this is for reading, and for changes that
+/// stand alone.
 pub async fn connect(options: Options) -> Result<DatabaseConnection, DbErr> {
     let opened = tokio::task::spawn_blocking(move || options.open()).await;
     let shared = Arc::new(Shared::new(opened.map_err(cut_off)??));

@@ -56,7 +56,8 @@ impl Owner {
         Ok(savepoint)
     }
 
-    /// Makes a transaction durable, or a part of it the whole's. What cannot be committed is rolled back.
+    /// Makes a transaction durable, or a part of it the whole's. A whole one that cannot be committed is rolled
+    /// back.
     pub async fn commit(&self, transaction: DatabaseTransaction) -> Result<(), DbErr> {
         transaction.commit().await?;
         self.shared.held().told()

@@ -152,6 +152,31 @@ async fn a_commit_that_fails_is_told_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn nothing_is_changed_behind_a_transaction_that_has_ended_by_itself() {
+    let (_folder, path) = place();
+    let owner = owner(&path).await;
+    let transaction = owner.begin(Mode::Write).await.unwrap();
+    add(&transaction, "parents", "a").await.unwrap();
+    // As a full disk does.
+    let ended = "INSERT OR ROLLBACK INTO parents VALUES ('a')";
+    assert!(transaction.execute_unprepared(ended).await.is_err());
+    let error = add(&transaction, "parents", "b").await.unwrap_err();
+    assert!(
+        error.to_string().contains("ended the transaction"),
+        "{error}"
+    );
+    let savepoint = owner.savepoint(&transaction).await;
+    assert!(savepoint.is_err());
+    assert!(owner.commit(transaction).await.is_err());
+    assert_eq!(count(owner.connection(), "parents").await, 0);
+    // And the next one is as good as any.
+    let transaction = owner.begin(Mode::Write).await.unwrap();
+    add(&transaction, "parents", "a").await.unwrap();
+    owner.commit(transaction).await.unwrap();
+    assert_eq!(count(owner.connection(), "parents").await, 1);
+}
+
+#[tokio::test]
 async fn a_commit_aside_that_fails_is_told_by_whatever_is_asked_next() {
     let (_folder, path) = place();
     owner(&path).await.close().unwrap();

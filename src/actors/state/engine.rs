@@ -102,8 +102,8 @@ impl Engine {
 
     async fn close(&mut self, job: Box<dyn Job>) {
         let failure = match self.store.take() {
-            Some(store) => {
-                if let Ok(owner) = store.owner() {
+            Some(mut store) => {
+                if let Ok(owner) = store.owner().await {
                     self.slow.closing(owner.connection()).await;
                 }
                 store.close().await.err()
@@ -149,25 +149,16 @@ async fn apply_group(
         };
         // Where a transaction ended by itself, the connection may count on one that is not there.
         // A new connection knows where it stands.
-        let reconnected = store.reconnect().await;
-        let StateError::Disk(mut reason) = error else {
+        store.let_go();
+        let StateError::Disk(reason) = error else {
             return Err(error);
         };
-        let mut connected = reconnected;
-        loop {
-            patience.wait(&reason).await;
-            match connected {
-                Ok(()) => break,
-                Err(StateError::Disk(again)) => reason = again,
-                Err(error) => return Err(error),
-            }
-            connected = store.reconnect().await;
-        }
+        patience.wait(&reason).await;
     }
 }
 
 async fn transact(
-    store: &Store,
+    store: &mut Store,
     group: &mut [Box<dyn Job>],
     rules: &Rules,
     slow: &mut SlowLog,
@@ -176,7 +167,7 @@ async fn transact(
     let writes = group.iter().any(|job| job.kind() == Kind::Write);
     let mode = if writes { Mode::Write } else { Mode::Read };
     let begun = slow.start();
-    let owner = store.owner()?;
+    let owner = store.owner().await?;
     let transaction = owner.begin(mode).await?;
     for job in group {
         let started = slow.start();
@@ -306,5 +297,21 @@ mod tests {
         assert!(answered.await.is_err());
         queue.closed().await;
         drop(thread);
+    }
+
+    #[actix::test]
+    async fn a_database_that_cannot_be_opened_again_is_the_disks_fault_and_is_not_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.db");
+        let mut store = Store::open(&path).await.unwrap();
+        store.let_go();
+        let aside = folder.path().join("aside.db");
+        std::fs::rename(&path, &aside).unwrap();
+        let refused = store.owner().await.err();
+        assert!(matches!(refused, Some(StateError::Disk(_))), "{refused:?}");
+        assert!(!path.exists());
+        std::fs::rename(&aside, &path).unwrap();
+        assert!(store.owner().await.is_ok());
+        store.close().await.unwrap();
     }
 }

@@ -100,7 +100,7 @@ pub async fn is_ours(path: &Path) -> Result<Option<()>, OpenError> {
 /// An open, locked, migrated database.
 pub(super) struct Store {
     path: PathBuf,
-    /// `None` where the database could not be opened again.
+    /// `None` once it was let go of.
     owner: Option<Owner>,
     /// Held as long as this lives; the system lets go of it when the process ends, however it ends.
     _lock: File,
@@ -126,32 +126,34 @@ impl Store {
         })
     }
 
-    pub(super) fn owner(&self) -> StateResult<&Owner> {
-        self.owner.as_ref().ok_or(StateError::Closed)
+    /// The connection, which is made anew where the last one was let go of. A database that is gone is not made
+    /// anew: an empty one in its place would be taken for a first start.
+    pub(super) async fn owner(&mut self) -> StateResult<&Owner> {
+        let owner = match self.owner.take() {
+            Some(owner) => owner,
+            None => Owner::open(&options(&self.path, Access::Write)).await?,
+        };
+        Ok(self.owner.insert(owner))
     }
 
-    /// Replaces the connection. When that fails, there is none until the next try. A database that is gone
-    /// is not made anew: an empty one in its place would be taken for a first start.
-    pub(super) async fn reconnect(&mut self) -> StateResult<()> {
+    /// Lets go of a connection that may not know where it stands.
+    pub(super) fn let_go(&mut self) {
         if let Some(owner) = self.owner.take() {
             // What cannot be closed well is dropped all the same.
             let _ = owner.close();
         }
-        let owner = Owner::open(&options(&self.path, Access::Write)).await?;
-        self.owner = Some(owner);
-        Ok(())
     }
 
     /// Brings everything into the database file and lets go of it.
-    pub(super) async fn close(self) -> StateResult<()> {
-        let Some(owner) = self.owner else {
-            return Err(StateError::Closed);
-        };
+    pub(super) async fn close(mut self) -> StateResult<()> {
+        let owner = self.owner().await?;
         let checkpoint = owner
             .connection()
             .execute_unprepared("PRAGMA wal_checkpoint(TRUNCATE)")
             .await;
-        owner.close()?;
+        if let Some(owner) = self.owner.take() {
+            owner.close()?;
+        }
         checkpoint.map(|_done| ()).map_err(StateError::from)
     }
 }
