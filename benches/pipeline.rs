@@ -9,6 +9,9 @@
 
 #[path = "kit/bare.rs"]
 mod bare;
+#[path = "kit/durable.rs"]
+#[expect(dead_code, reason = "one way of syncing is taken here")]
+mod durable;
 #[path = "kit/provider.rs"]
 mod provider;
 #[path = "kit/race.rs"]
@@ -29,12 +32,12 @@ use std::hint::black_box;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::Actor;
 use bare::BareLine;
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group};
+use durable::{Syncs, write_files};
 use futures_util::StreamExt;
 use futures_util::stream;
 use pagemill::actors::conductor::RunEnd;
@@ -383,26 +386,12 @@ fn write_outputs(raw: &Path, outputs: &Path) -> usize {
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
         .collect();
-    let next = AtomicUsize::new(0);
-    let write = |line: &[u8]| {
-        let bare = BareLine::read(line);
+    write_files(lines.len(), WRITERS, Syncs::SetOut, |at| {
+        let bare = BareLine::read(lines[at]);
         let mut path = outputs.to_owned();
         path.extend(bare.key.split(':'));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let part = path.with_extension("tmp");
-        let mut file = File::create(&part).unwrap();
-        file.write_all(&bare.parsed().1).unwrap();
-        file.sync_all().unwrap();
-        fs::rename(part, path.with_extension("json")).unwrap();
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..WRITERS {
-            scope.spawn(|| {
-                while let Some(line) = lines.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    write(line);
-                }
-            });
-        }
+        (path.with_extension("json"), bare.parsed().1)
     });
     lines.len()
 }

@@ -8,6 +8,8 @@ mod answers;
 mod bare;
 #[path = "kit/deaf.rs"]
 mod deaf;
+#[path = "kit/durable.rs"]
+mod durable;
 #[path = "kit/race.rs"]
 mod race;
 #[path = "kit/size.rs"]
@@ -20,17 +22,17 @@ mod state_world;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
 use bare::BareLine;
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group};
 use deaf::Deaf;
+use durable::{Syncs, write_files};
 use pagemill::actors::hint::{Idle, ResultsReady};
 use pagemill::actors::result_processor::index::{self, Index};
 use pagemill::actors::result_processor::judge::{Judged, Judgement, judge_lines};
@@ -350,8 +352,8 @@ impl World {
         }
     }
 
-    /// The floor with durability: as many threads as there are writers take line after line.
-    fn bare_durable(&self, output_dir: &Path) {
+    /// The floor with durability: as many threads as there are writers take some lines after others.
+    fn bare_durable(&self, output_dir: &Path, syncs: Syncs) {
         let lines = self.raw_lines();
         let mut made = BTreeSet::new();
         let paths: Vec<PathBuf> = lines
@@ -361,24 +363,9 @@ impl World {
                 World::target(output_dir, &bare.key, &mut made)
             })
             .collect();
-        let next = AtomicUsize::new(0);
-        let write = |line: &[u8], path: &Path| -> io::Result<()> {
-            let part = path.with_extension("tmp");
-            let mut file = File::create(&part)?;
-            file.write_all(&self.bare_output(&BareLine::read(line)))?;
-            file.sync_all()?;
-            fs::rename(part, path)
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..WRITERS {
-                scope.spawn(|| {
-                    loop {
-                        let at = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(line) = lines.get(at) else { break };
-                        write(line, &paths[at]).unwrap();
-                    }
-                });
-            }
+        write_files(lines.len(), WRITERS, syncs, |at| {
+            let output = self.bare_output(&BareLine::read(&lines[at]));
+            (paths[at].clone(), output)
         });
         for folder in made {
             File::open(folder).unwrap().sync_all().unwrap();
@@ -404,17 +391,35 @@ fn total(times: u64, mut run: impl FnMut() -> Took) -> Duration {
     (0..times).map(|_| run().time).sum()
 }
 
+/// The floors with durability.
+const DURABLE: [(&str, Syncs); 2] = [
+    (
+        "floor: 16 threads, some files set out together",
+        Syncs::SetOut,
+    ),
+    ("floor: 16 threads, a sync after each file", Syncs::AtOnce),
+];
+
 /// The contract's race, as often as was asked for.
 fn racing(rounds: usize) {
     let system = actix::System::new();
     let world = World::new(size::size("PAGEMILL_BENCH_LINES", 1_000));
     system.block_on(world.prepare());
     let items = u64::from(world.lines);
-    let durable = || afresh(&world, |outputs| world.bare_durable(outputs));
+    let durable = |syncs| afresh(&world, |outputs| world.bare_durable(outputs, syncs));
     let plain = || afresh(&world, |outputs| world.bare(outputs));
     let ours = || system.block_on(world.collect());
-    race("results, durable floor", items, rounds, durable, ours);
-    race("results, floor without syncs", items, rounds, plain, ours);
+    for (name, syncs) in DURABLE {
+        let name = format!("results, {name}");
+        race(&name, items, rounds, || durable(syncs), ours);
+    }
+    race(
+        "results, floor: not durable, one thread",
+        items,
+        rounds,
+        plain,
+        ours,
+    );
 }
 
 fn collecting(criterion: &mut Criterion) {
@@ -424,16 +429,18 @@ fn collecting(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("results");
     group.sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Elements(u64::from(world.lines)));
-    group.bench_function("floor: bare loop, not durable", |bencher| {
+    group.bench_function("floor: not durable, one thread", |bencher| {
         bencher.iter_custom(|times| total(times, || afresh(&world, |outputs| world.bare(outputs))));
     });
-    group.bench_function("floor: bare loop, durable, 16 threads", |bencher| {
-        bencher.iter_custom(|times| {
-            total(times, || {
-                afresh(&world, |outputs| world.bare_durable(outputs))
-            })
+    for (name, syncs) in DURABLE {
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|times| {
+                total(times, || {
+                    afresh(&world, |outputs| world.bare_durable(outputs, syncs))
+                })
+            });
         });
-    });
+    }
     group.bench_function("collect", |bencher| {
         bencher.iter_custom(|times| total(times, || system.block_on(world.collect())));
     });
