@@ -2,7 +2,7 @@
 //! a million pages in the middle of its work.
 //!
 //! The floor of each is bare SQL: a fresh connection that asks for the figures that the command
-//! cannot do without, and no more. Every command is to answer within 200 ms.
+//! cannot do without, and no more. Every command that only shows is to answer within 200 ms.
 
 #[path = "../tests/it/kit/large_state.rs"]
 mod large_state;
