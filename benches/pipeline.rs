@@ -10,7 +10,6 @@
 #[path = "kit/bare.rs"]
 mod bare;
 #[path = "kit/durable.rs"]
-#[expect(dead_code, reason = "one way of syncing is taken here")]
 mod durable;
 #[path = "kit/provider.rs"]
 mod provider;
@@ -37,7 +36,7 @@ use std::time::{Duration, Instant};
 use actix::Actor;
 use bare::BareLine;
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group};
-use durable::{Syncs, write_files};
+use durable::{SET_OUT, write_files};
 use futures_util::StreamExt;
 use futures_util::stream;
 use pagemill::actors::conductor::RunEnd;
@@ -386,7 +385,7 @@ fn write_outputs(raw: &Path, outputs: &Path) -> usize {
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
         .collect();
-    write_files(lines.len(), WRITERS, Syncs::SetOut, |at| {
+    write_files(lines.len(), WRITERS, SET_OUT, |at| {
         let bare = BareLine::read(lines[at]);
         let mut path = outputs.to_owned();
         path.extend(bare.key.split(':'));

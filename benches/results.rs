@@ -32,7 +32,7 @@ use actix::prelude::*;
 use bare::BareLine;
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group};
 use deaf::Deaf;
-use durable::{Syncs, write_files};
+use durable::{SET_OUT, write_files};
 use pagemill::actors::hint::{Idle, ResultsReady};
 use pagemill::actors::result_processor::index::{self, Index};
 use pagemill::actors::result_processor::judge::{Judged, Judgement, judge_lines};
@@ -352,8 +352,8 @@ impl World {
         }
     }
 
-    /// The floor with durability: as many threads as there are writers take some lines after others.
-    fn bare_durable(&self, output_dir: &Path, syncs: Syncs) {
+    /// The floor with durability: as many threads as there are writers take up to so many lines at a time.
+    fn bare_durable(&self, output_dir: &Path, together: usize) {
         let lines = self.raw_lines();
         let mut made = BTreeSet::new();
         let paths: Vec<PathBuf> = lines
@@ -363,7 +363,7 @@ impl World {
                 World::target(output_dir, &bare.key, &mut made)
             })
             .collect();
-        write_files(lines.len(), WRITERS, syncs, |at| {
+        write_files(lines.len(), WRITERS, together, |at| {
             let output = self.bare_output(&BareLine::read(&lines[at]));
             (paths[at].clone(), output)
         });
@@ -391,13 +391,10 @@ fn total(times: u64, mut run: impl FnMut() -> Took) -> Duration {
     (0..times).map(|_| run().time).sum()
 }
 
-/// The floors with durability.
-const DURABLE: [(&str, Syncs); 2] = [
-    (
-        "floor: 16 threads, some files set out together",
-        Syncs::SetOut,
-    ),
-    ("floor: 16 threads, a sync after each file", Syncs::AtOnce),
+/// The floors with durability, and how many files a thread writes before it syncs the first of them.
+const DURABLE: [(&str, usize); 2] = [
+    ("floor: 16 threads, some files set out together", SET_OUT),
+    ("floor: 16 threads, a sync after each file", 1),
 ];
 
 /// The contract's race, as often as was asked for.
@@ -406,12 +403,12 @@ fn racing(rounds: usize) {
     let world = World::new(size::size("PAGEMILL_BENCH_LINES", 1_000));
     system.block_on(world.prepare());
     let items = u64::from(world.lines);
-    let durable = |syncs| afresh(&world, |outputs| world.bare_durable(outputs, syncs));
+    let durable = |together| afresh(&world, |outputs| world.bare_durable(outputs, together));
     let plain = || afresh(&world, |outputs| world.bare(outputs));
     let ours = || system.block_on(world.collect());
-    for (name, syncs) in DURABLE {
+    for (name, together) in DURABLE {
         let name = format!("results, {name}");
-        race(&name, items, rounds, || durable(syncs), ours);
+        race(&name, items, rounds, || durable(together), ours);
     }
     race(
         "results, floor: not durable, one thread",
@@ -432,11 +429,11 @@ fn collecting(criterion: &mut Criterion) {
     group.bench_function("floor: not durable, one thread", |bencher| {
         bencher.iter_custom(|times| total(times, || afresh(&world, |outputs| world.bare(outputs))));
     });
-    for (name, syncs) in DURABLE {
+    for (name, together) in DURABLE {
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|times| {
                 total(times, || {
-                    afresh(&world, |outputs| world.bare_durable(outputs, syncs))
+                    afresh(&world, |outputs| world.bare_durable(outputs, together))
                 })
             });
         });

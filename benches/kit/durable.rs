@@ -5,29 +5,19 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Files that all threads together have open at a time, as the program's own limit is.
-const OPEN_MAX: usize = 192;
+/// Files that a thread writes before it syncs the first of them, where they are set out together. Sixteen threads
+/// then have as many open as the program has.
+pub const SET_OUT: usize = 12;
 
-/// When a thread syncs what it writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Syncs {
-    /// Each file as soon as it is written.
-    AtOnce,
-    /// Some files, which the system is told to begin with before the first of them is synced.
-    SetOut,
-}
-
-/// Writes so many files by so many threads: `file` says which and what. Their folders are not synced.
+/// Writes so many files by so many threads, which take up to `together` at a time and sync each of them: `file` says which
+/// and what. Of several the system is told to begin with each. Their folders are not synced.
 pub fn write_files(
     count: usize,
     threads: usize,
-    syncs: Syncs,
+    together: usize,
     file: impl Fn(usize) -> (PathBuf, Vec<u8>) + Sync,
 ) {
-    let together = match syncs {
-        Syncs::AtOnce => 1,
-        Syncs::SetOut => (OPEN_MAX / threads).min(count.div_ceil(threads)).max(1),
-    };
+    let together = together.min(count.div_ceil(threads)).max(1);
     let next = AtomicUsize::new(0);
     let write = |first: usize| {
         let last = (first + together).min(count);
@@ -36,7 +26,7 @@ pub fn write_files(
                 let (path, content) = file(at);
                 let mut part = File::create(path.with_extension("tmp")).unwrap();
                 part.write_all(&content).unwrap();
-                if syncs == Syncs::SetOut {
+                if together > 1 {
                     let begin = rustix::fs::Advice::DontNeed;
                     rustix::fs::fadvise(&part, 0, None, begin).unwrap();
                 }
